@@ -1,0 +1,244 @@
+"""The graph of operations and the one loop that walks it backwards.
+
+Every recorded op is a Node that knows its parents and its backward function. Nodes are
+numbered as they are made, so the highest number first is an order in which a node's
+gradient is complete before it is used: no sorting, no recursion. Notebook 02 builds a
+small one from nothing.
+"""
+
+import heapq
+import itertools
+import threading
+import traceback
+from contextlib import ContextDecorator
+
+from .backend import array_module, is_array
+
+_orders = itertools.count()
+
+
+class _Mode(threading.local):
+    recording = True
+    debugging = False
+
+
+mode = _Mode()
+
+
+class no_grad(ContextDecorator):
+    """Within it (or in the function it decorates) no graph is recorded."""
+
+    def __enter__(self):
+        self.before, mode.recording = mode.recording, False
+        return self
+
+    def __exit__(self, *error):
+        mode.recording = self.before
+
+
+class debug(ContextDecorator):
+    """Within it the op that makes the first NaN raises FloatingPointError.
+
+    Forward and backward are watched; the error names the op, the shapes it was given,
+    and for backward the line that called the op. Slow: meant for the search.
+    """
+
+    def __enter__(self):
+        self.before, mode.debugging = mode.debugging, True
+        return self
+
+    def __exit__(self, *error):
+        mode.debugging = self.before
+
+
+class Node:
+    """One recorded op; its parents are (Node, number of the output) or leaf Tensors."""
+
+    __slots__ = (
+        "backward",
+        "hooks",
+        "made_at",
+        "op",
+        "order",
+        "outputs",
+        "parents",
+        "versions"
+    )  # fmt: skip
+
+    def __init__(self, op, parents, backward, versions, outputs):
+        self.order = next(_orders)
+        self.op = op
+        self.parents = parents
+        self.backward = backward
+        self.versions = versions  # (version list, its count when the op ran)
+        self.outputs = outputs  # (shape, dtype) of each output
+        self.hooks = None
+        self.made_at = _calling_line() if mode.debugging else None
+
+    def __repr__(self):
+        return f"<{self.op}>"
+
+    def release(self):
+        self.parents, self.backward, self.versions = (), None, ()
+
+
+def run_backward(node, index, gradient, retain_graph):
+    """Walks the graph from output `index` of `node`; returns [(leaf, gradient, owned)].
+
+    Nothing is written into arrays that this pass did not make itself: the first of
+    several gradients is kept as it came, the second makes a new sum, and further ones
+    are added to that. `owned` says that no one else holds the array.
+    """
+    pending = {node: {index: (gradient, False)}}
+    heap = [(-node.order, node)]
+    leaves = {}
+    while heap:
+        node = heapq.heappop(heap)[1]
+        slots = pending.pop(node)
+        if node.backward is None:
+            raise RuntimeError(
+                f"backward through `{node.op}` a second time: the first backward() "
+                "freed the graph; call the first one with retain_graph=True to keep it"
+            )
+        _check_versions(node)
+        upstream = [_complete(node, slots, i) for i in range(len(node.outputs))]
+        gradients = node.backward(*upstream)
+        if mode.debugging:
+            _watch(f"the backward of `{node.op}`", gradients, upstream, node.made_at)
+        for i, parent in enumerate(node.parents):
+            if parent is None:
+                continue
+            dx, owned = _fit(node, i, parent, gradients, upstream)
+            if type(parent) is tuple:
+                owner, number = parent
+                if owner not in pending:
+                    pending[owner] = {}
+                    heapq.heappush(heap, (-owner.order, owner))
+                _add(pending[owner], number, dx, owned)
+            else:
+                _add(leaves, parent, dx, owned)
+        if not retain_graph:
+            node.release()
+        del slots, upstream, gradients, node
+    return [(leaf, dx, owned) for leaf, (dx, owned) in leaves.items()]
+
+
+def _complete(node, slots, i):
+    """The gradient of output i, zeros if nothing used it, after the hooks."""
+    shape, dtype = node.outputs[i]
+    if i in slots:
+        dy = slots[i][0]
+    else:
+        like = next(iter(slots.values()))[0]
+        dy = array_module(like).zeros(shape, dtype)
+    for number, hook in node.hooks or ():
+        if number == i:
+            dy = hook(dy)
+    return dy
+
+
+def _fit(node, i, parent, gradients, upstream):
+    """Gradient i summed to its input's shape, and whether it is ours alone."""
+    shape, dtype = (
+        parent[0].outputs[parent[1]]
+        if type(parent) is tuple
+        else (parent.shape, parent.dtype)
+    )
+    dx = gradients[i]
+    owned = not any(dx is dy for dy in upstream) and dx.base is None
+    owned = owned and sum(dx is other for other in gradients) == 1
+    if dx.shape != shape:
+        dx, owned = unbroadcast(dx, shape), True
+    assert dx.shape == shape and dx.dtype == dtype, (
+        f"op `{node.op}` returned a gradient of {dx.shape}, {dx.dtype} "
+        f"for an input of {shape}, {dtype}"
+    )
+    return dx, owned
+
+
+def _add(slots, key, dx, owned):
+    if key not in slots:
+        slots[key] = (dx, owned)
+        return
+    total, ours = slots[key]
+    if ours:
+        total += dx
+    else:
+        total = total + dx
+    slots[key] = (total, True)
+
+
+def unbroadcast(dx, shape):
+    """`dx` summed over the axes that broadcasting added to or stretched in `shape`."""
+    extra = dx.ndim - len(shape)
+    stretched = tuple(
+        i + extra for i, n in enumerate(shape) if n == 1 and dx.shape[i + extra] != 1
+    )
+    return dx.sum((*range(extra), *stretched), keepdims=True).reshape(shape)
+
+
+# ---- what guards the graph ----------------------------------------------------------
+
+
+def _check_versions(node):
+    """Raises if an array that backward needs was changed in place since forward."""
+    for version, seen in node.versions:
+        if version[0] != seen and version[1] in _captured(node.backward):
+            raise RuntimeError(
+                f"a tensor that `{node.op}` needs for its backward was changed in "
+                f"place after the forward pass (version {version[0]}, expected {seen})"
+                ": change a copy, or do it before the forward pass"
+            )
+
+
+def owner_of(array):
+    """The identity of the memory behind an array: of its base, if it is a view."""
+    return id(array if array.base is None else array.base)
+
+
+def _captured(function):
+    """Owners of all arrays that a function holds, also through functions and lists."""
+    owners, todo = set(), [function]
+    while todo:
+        item = todo.pop()
+        if is_array(item):
+            owners.add(owner_of(item))
+        elif isinstance(item, (tuple, list)):
+            todo.extend(item)
+        elif getattr(item, "__closure__", None):
+            todo.extend(_contents(item.__closure__))
+    return owners
+
+
+def _contents(cells):
+    return [cell.cell_contents for cell in cells]
+
+
+def watch_forward(op, results, arrays):
+    """In debug mode: raises if `op` made a NaN from inputs that had none."""
+    _watch(f"`{op}`", results, arrays, _calling_line())
+
+
+def _watch(what, results, given, line):
+    if _has_nan(results) and not _has_nan(given):
+        shapes = ", ".join(str(x.shape) for x in given if is_array(x))
+        raise FloatingPointError(f"{what} made the first NaN from {shapes}\n  {line}")
+
+
+def _has_nan(arrays):
+    return any(
+        is_array(x) and x.dtype.kind == "f" and bool(array_module(x).isnan(x).any())
+        for x in arrays
+    )
+
+
+def _calling_line():
+    """The innermost line outside this package, as a traceback shows it."""
+    package = __name__.rpartition(".")[0]
+    frames = traceback.walk_stack(None)
+    for frame, number in frames:
+        name = frame.f_globals.get("__name__", "")
+        if name != package and not name.startswith(package + "."):
+            code = frame.f_code
+            return f"at {code.co_filename}, line {number}, in {code.co_name}"
+    return ""

@@ -1,0 +1,197 @@
+"""Where arrays live: NumPy on the CPU, CuPy on a CUDA GPU, and how they travel.
+
+The arrays decide: `array_module(x)` answers the module that owns the data at hand, and
+the ops are written once in terms of it. This is the only file that imports CuPy.
+Notebook 15 teaches what stands here.
+"""
+
+import importlib
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+
+FLOATS = ("float16", "float32", "float64")
+_state = {"device": "cpu", "cupy": None, "kernels": True}
+
+
+class DeviceError(RuntimeError):
+    """A device that is not there, or arrays that lie on two of them."""
+
+
+def cupy():
+    """The CuPy module, imported when first asked for.
+
+    Raises DeviceError, with the command that installs it, where it is missing.
+    """
+    if _state["cupy"] is None:
+        try:
+            _state["cupy"] = importlib.import_module("cupy")
+        except ImportError as error:
+            raise DeviceError(
+                'device "cuda" needs CuPy, which is not installed: '
+                'pip install "minibig[gpu13]" (CUDA 13) or "minibig[gpu12]" (CUDA 12)'
+            ) from error
+    return _state["cupy"]
+
+
+def array_module(*arrays):
+    """NumPy or CuPy: the module that owns `arrays` (numbers and None go with any).
+
+    Raises DeviceError when they lie on two devices.
+    """
+    xp = None
+    for x in arrays:
+        kind = type(x)
+        if kind is np.ndarray:
+            owner = np
+        elif _state["cupy"] is not None and kind is _state["cupy"].ndarray:
+            owner = _state["cupy"]
+        else:
+            continue
+        if xp is not None and owner is not xp:
+            raise DeviceError(
+                "arrays lie on two devices, cpu and cuda: move them to one with "
+                '.to("cuda") or .to("cpu")'
+            )
+        xp = owner
+    return np if xp is None else xp
+
+
+def is_array(x):
+    """True for a NumPy or a CuPy array."""
+    kind = type(x)
+    return kind is np.ndarray or (
+        _state["cupy"] is not None and kind is _state["cupy"].ndarray
+    )
+
+
+def device_of(x):
+    """ "cpu" or "cuda": where the array lies."""
+    return "cpu" if array_module(x) is np else "cuda"
+
+
+def check_device(device):
+    """`device`, if it is one we know and have; DeviceError or ValueError otherwise."""
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f'device must be "cpu" or "cuda", not {device!r}')
+    if device == "cuda" and not cupy().cuda.is_available():
+        raise DeviceError(
+            'device "cuda" asked for, but CuPy finds no usable GPU: '
+            "`python -m minibig doctor` names the cause"
+        )
+    return device
+
+
+def module_of(device):
+    """The array module that serves `device`."""
+    return np if check_device(device) == "cpu" else cupy()
+
+
+def to_device(array, device):
+    """`array` on `device`: itself when it lies there already, else a copy."""
+    if device_of(array) == device:
+        return array
+    if device == "cpu":
+        return cupy().asnumpy(array)
+    return module_of(device).asarray(array)
+
+
+def default_device():
+    """The device on which new tensors are made: "cpu" unless set otherwise."""
+    return _state["device"]
+
+
+def set_default_device(device):
+    """Makes `device`, "cpu" or "cuda", the place of tensors created from now on."""
+    _state["device"] = check_device(device)
+
+
+def use_kernel(x):
+    """True when our CUDA kernels should do the work for array `x`."""
+    return _state["kernels"] and array_module(x) is not np
+
+
+@contextmanager
+def kernels(enabled):
+    """Within it our CUDA kernels are used (True) or the plain array code (False)."""
+    before, _state["kernels"] = _state["kernels"], enabled
+    try:
+        yield
+    finally:
+        _state["kernels"] = before
+
+
+def erf(x):
+    """The error function, elementwise: SciPy's on the CPU, CuPy's on a GPU."""
+    if array_module(x) is np:
+        return importlib.import_module("scipy.special").erf(x)
+    return importlib.import_module(f"{cupy().__name__}x.scipy.special").erf(x)
+
+
+# ---- blocks of rows: cache and cores for NumPy --------------------------------------
+
+BLOCK = 1 << 17  # elements a block should touch: 512 kB of float32
+_pool = None
+_inside = threading.local()
+
+
+def threads():
+    """How many threads work on large arrays on the CPU (MINIBIG_THREADS overrides)."""
+    return _threads
+
+
+def set_threads(count):
+    """Lets `count` threads work on large arrays on the CPU; 1 for none beside ours."""
+    global _threads, _pool
+    if count < 1:
+        raise ValueError(f"at least one thread must work, not {count}")
+    _threads, _pool = count, None
+
+
+def _usable_cores():
+    asked = os.environ.get("MINIBIG_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    affinity = getattr(os, "sched_getaffinity", None)
+    return min(len(affinity(0)) if affinity else os.cpu_count() or 1, 8)
+
+
+_threads = _usable_cores()
+
+
+def by_rows(function, *arrays, size=None):
+    """Calls `function(*blocks)` on blocks of rows of `arrays`; the results, in order.
+
+    The arrays share their first axis; a block is the same range of it in each. NumPy's
+    elementwise functions use one core and stream every temporary through memory; in
+    blocks that fit the cache, on all cores, the same calls run several times faster.
+    The function writes what is large into blocks of arrays made beforehand. `size` is
+    the number of elements that all rows together touch (default: of the first array).
+    Small arrays, and CuPy's, are served in one call.
+    """
+    first, size = arrays[0], size or arrays[0].size
+    if size < 2 * BLOCK or len(first) < 2 or array_module(first) is not np:
+        return [function(*arrays)]
+    step = max(1, len(first) * BLOCK // size)
+
+    def serve(start):
+        return function(*(a[start : start + step] for a in arrays))
+
+    starts = range(0, len(first), step)
+    if _threads == 1 or getattr(_inside, "worker", False):
+        return [serve(start) for start in starts]
+    return list(_workers().map(serve, starts))
+
+
+def _workers():
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(_threads, "minibig", initializer=_mark_worker)
+    return _pool
+
+
+def _mark_worker():
+    _inside.worker = True

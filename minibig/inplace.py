@@ -1,0 +1,76 @@
+"""What changes a tensor's numbers where they lie.
+
+Under recording, only tensors that need no gradient may be changed; each change is
+counted, and a backward pass that needs the old numbers refuses. (`x += y` is
+`x = x + y`: a new tensor, always right.)
+"""
+
+from . import backend
+from .autograd import mode
+from .creation import tensor
+from .tensor import Tensor, bare_index
+
+
+def _writable(x, name):
+    """The array of x, to be written to."""
+    if mode.recording and x.requires_grad:
+        raise RuntimeError(
+            f"{name} would change a tensor that requires a gradient: "
+            "do it under minibig.no_grad(), or make a new tensor instead"
+        )
+    if not getattr(x.array.flags, "writeable", True):
+        x.array = x.array.copy()
+    return x.array
+
+
+def _plain(value, like):
+    """`value` as an array beside `like`, or as a number."""
+    if isinstance(value, (bool, int, float)):
+        return value
+    if not isinstance(value, Tensor):
+        value = tensor(value, dtype=like.dtype, device=like.device)
+    backend.array_module(value.array, like.array)
+    return value.array
+
+
+def __setitem__(x, index, value):
+    """x[index] = value, broadcast."""
+    _writable(x, "assignment")[bare_index(index)] = _plain(value, x)
+    x.changed()
+
+
+def copy_(x, other):
+    """Takes over the numbers of `other`, broadcast."""
+    _writable(x, "copy_")[...] = _plain(other, x)
+    x.changed()
+    return x
+
+
+def fill_(x, value):
+    """Every number becomes `value`."""
+    return copy_(x, value)
+
+
+def zero_(x):
+    """Every number becomes 0."""
+    return copy_(x, 0)
+
+
+def add_(x, other):
+    """x + other, in the memory of x."""
+    array = _writable(x, "add_")
+    array += _plain(other, x)
+    x.changed()
+    return x
+
+
+def mul_(x, other):
+    """x * other, in the memory of x."""
+    array = _writable(x, "mul_")
+    array *= _plain(other, x)
+    x.changed()
+    return x
+
+
+for _function in (__setitem__, copy_, fill_, zero_, add_, mul_):
+    setattr(Tensor, _function.__name__, _function)

@@ -1,0 +1,139 @@
+"""Scaled dot-product attention: softmax(Q Kᵀ / √D) V (arXiv 1706.03762, equation 1).
+
+Queries are served in blocks, and of the scores one number a row is kept, log Σ e^s:
+memory grows with T, not T², and a causal mask lets us skip the keys that no query of a
+block may see. Backward computes a block's probabilities once more (arXiv 2205.14135).
+"""
+
+import math
+
+from ..backend import array_module, by_rows
+from .dropout import keep_mask
+from .elementwise import widen
+
+QUERIES = 128  # queries a block
+
+
+def scaled_dot_product_attention(
+    q,
+    k,
+    v,
+    bias=None,
+    *,
+    mask=None,
+    is_causal=False,
+    offset=0,
+    scale=None,
+    dropout_p=0.0,
+):
+    """Each query's mean of the values, weighted by the softmax of its scores.
+
+    q (B, …, T, D), k (B, …, S, D), v (B, …, S, E) -> (B, …, T, E). `bias` is added to
+    the scores, `mask` is True where attention is allowed; both broadcast to
+    (B, …, T, S). Causal: query t sees keys 0 … t + offset. A query that may see nothing
+    gets zeros. backward: with P the probabilities, dV = Pᵀ dO, dS = P (dO Vᵀ - Σ dO O),
+    dQ = dS K / √D, dK = dSᵀ Q / √D, dbias = dS.
+    """
+    xp = array_module(q, k, v, bias, mask)
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    shape = (*q.shape[:-1], k.shape[-2])  # of the scores
+    blocks = _query_blocks(*shape[-2:], offset if is_causal else None)
+    causal = [_causal_bias(xp, q.dtype, *block, offset) for block in blocks]
+    extra = _added_scores(xp, q.dtype, bias, mask, shape)
+    if dropout_p:
+        keep = keep_mask(shape, dropout_p, q)
+        extra.append(keep)
+    out = xp.empty_like(q, shape=(*q.shape[:-1], v.shape[-1]))
+    total = xp.empty((*shape[:-1], 1), widen(q[:0]).dtype)  # log Σ e^scores
+
+    def scores(q, k, extra, i):
+        start, stop, seen = blocks[i]
+        s = (widen(q[..., start:stop, :]) * scale) @ _t(k[..., :seen, :])
+        if is_causal:
+            s += causal[i]
+        for added in extra[:-1] if dropout_p else extra:
+            s += added[..., start:stop, :seen]
+        return s
+
+    def dropped(p, extra, i):
+        """p, or p after dropout, which touches the weights of the values alone."""
+        if not dropout_p:
+            return p
+        start, stop, seen = blocks[i]
+        return p * extra[-1][..., start:stop, :seen] * (1 / (1 - dropout_p))
+
+    def forward_rows(q, k, v, out, total, *extra):
+        for i, (start, stop, seen) in enumerate(blocks):
+            s = scores(q, k, extra, i)
+            top = xp.maximum(s.max(-1, keepdims=True), xp.finfo(s.dtype).min)
+            s -= top
+            p = xp.exp(s, out=s)
+            weight = xp.maximum(p.sum(-1, keepdims=True), xp.finfo(s.dtype).tiny)
+            o = dropped(p, extra, i) @ widen(v[..., :seen, :])
+            xp.divide(o, weight, out=out[..., start:stop, :])
+            total[..., start:stop, :] = xp.log(weight) + top
+
+    def backward_rows(q, k, v, out, total, do, dq, dk, dv, *extra):
+        dscores = extra[-1] if bias is not None else None
+        extra = extra[:-1] if bias is not None else extra
+        delta = (do * out).sum(-1, keepdims=True)
+        dk[...], dv[...] = 0, 0
+        for i, (start, stop, seen) in enumerate(blocks):
+            p = scores(q, k, extra, i)
+            p -= total[..., start:stop, :]
+            xp.exp(p, out=p)
+            do_block = do[..., start:stop, :]
+            dv[..., :seen, :] += _t(dropped(p, extra, i)) @ do_block
+            ds = dropped(do_block @ _t(v[..., :seen, :]), extra, i)
+            ds -= delta[..., start:stop, :]
+            ds *= p
+            if dscores is not None:
+                dscores[..., start:stop, :seen] = ds
+            dk[..., :seen, :] += _t(ds) @ q[..., start:stop, :] * scale
+            dq[..., start:stop, :] = ds @ k[..., :seen, :] * scale
+
+    def backward(do):
+        dq, dk, dv = xp.empty_like(q), xp.empty_like(k), xp.empty_like(v)
+        arrays = [q, k, v, out, total, do, dq, dk, dv, *extra]
+        dbias = None
+        if bias is not None:
+            dbias = xp.zeros(shape, q.dtype)
+            arrays.append(dbias)
+        by_rows(backward_rows, *arrays, size=_count(shape))
+        return dq, dk, dv, dbias
+
+    by_rows(forward_rows, q, k, v, out, total, *extra, size=_count(shape))
+    return out, backward
+
+
+def _query_blocks(length, source, offset):
+    """(first query, last + 1, keys seen) of each block; `offset` None: not causal."""
+    blocks = []
+    for start in range(0, length, QUERIES):
+        stop = min(start + QUERIES, length)
+        seen = source if offset is None else min(source, max(stop + offset, 1))
+        blocks.append((start, stop, seen))
+    return blocks
+
+
+def _causal_bias(xp, dtype, start, stop, seen, offset):
+    """0 where a query may look, -inf where a key lies ahead of it: (queries, keys)."""
+    ahead = xp.arange(seen) > xp.arange(start, stop)[:, None] + offset
+    return xp.where(ahead, -math.inf, 0.0).astype(widen(xp.empty(0, dtype)).dtype)
+
+
+def _added_scores(xp, dtype, bias, mask, shape):
+    """`bias` and `mask` as arrays to add, seen in the shape of the scores."""
+    added = [] if bias is None else [xp.broadcast_to(bias, shape)]
+    if mask is not None:
+        penalty = xp.where(mask, 0.0, -math.inf).astype(dtype)
+        added.append(xp.broadcast_to(penalty, shape))
+    return added
+
+
+def _count(shape):
+    return math.prod(shape)
+
+
+def _t(x):
+    return widen(x).swapaxes(-1, -2)

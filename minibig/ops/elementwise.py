@@ -1,0 +1,210 @@
+"""Functions of each number by itself: exponentials, activations, choices.
+
+float16 input is computed in float32 and rounded once at the end.
+"""
+
+import math
+
+from ..backend import array_module, by_rows, erf
+
+
+def cast(x, *, dtype):
+    """x in another dtype; the gradient comes back in x's own."""
+    before = x.dtype
+
+    def backward(dy):
+        return (dy.astype(before),)
+
+    return x.astype(dtype), backward
+
+
+def negative(x):
+    """-x."""
+    return -x, lambda dy: (-dy,)
+
+
+def exp(x):
+    """e to the power x. backward: dx = dy * y."""
+    y = array_module(x).exp(x)
+    return y, lambda dy: (dy * y,)
+
+
+def log(x):
+    """Natural logarithm; x > 0. backward: dx = dy / x."""
+    return array_module(x).log(x), lambda dy: (dy / x,)
+
+
+def sqrt(x):
+    """Square root; x ≥ 0. backward: dx = dy / (2 y)."""
+    y = array_module(x).sqrt(x)
+    return y, lambda dy: (dy / (y + y),)
+
+
+def sin(x):
+    """Sine of x in radians. backward: dx = dy * cos x."""
+    xp = array_module(x)
+    return xp.sin(x), lambda dy: (dy * xp.cos(x),)
+
+
+def cos(x):
+    """Cosine of x in radians. backward: dx = -dy * sin x."""
+    xp = array_module(x)
+    return xp.cos(x), lambda dy: (-dy * xp.sin(x),)
+
+
+def absolute(x):
+    """|x|. backward: dx = dy * sign(x), 0 at 0."""
+    xp = array_module(x)
+    return xp.abs(x), lambda dy: (dy * xp.sign(x),)
+
+
+def maximum(a, b):
+    """The larger of a and b, place by place. backward: halves where they are equal."""
+    return _larger(a, b, array_module(a, b).maximum)
+
+
+def minimum(a, b):
+    """The smaller of a and b, place by place. backward: halves where they are equal."""
+    return _larger(a, b, array_module(a, b).minimum)
+
+
+def _larger(a, b, choose):
+    y = choose(a, b)
+
+    def backward(dy):
+        from_a, from_b = y == a, y == b
+        tie = (from_a & from_b) * dy.dtype.type(0.5)
+        return dy * (from_a - tie), dy * (from_b - tie)
+
+    return y, backward
+
+
+def clip(x, *, low=None, high=None):
+    """x, with what lies below `low` or above `high` moved there.
+
+    backward: dx = dy inside the bounds and on them, 0 outside.
+    """
+    y = x
+    if low is not None:
+        y = array_module(x).maximum(y, low)
+    if high is not None:
+        y = array_module(x).minimum(y, high)
+    y = y.copy() if y is x else y
+    return y, lambda dy: (dy * (x == y),)
+
+
+def where(a, b, *, condition):
+    """a where `condition` holds, else b."""
+    xp = array_module(condition, a, b)
+
+    def backward(dy):
+        return dy * condition, dy * ~condition
+
+    return xp.where(condition, a, b), backward
+
+
+def tanh(x):
+    """Hyperbolic tangent, between -1 and 1. backward: dx = dy (1 - y²)."""
+    y = array_module(x).tanh(x)
+    return y, lambda dy: (dy * (1 - y * y),)
+
+
+def sigmoid(x):
+    """1 / (1 + e^-x), between 0 and 1. backward: dx = dy * y (1 - y)."""
+    y = logistic(x)
+    return y, lambda dy: (dy * y * (1 - y),)
+
+
+def logistic(x):
+    """The sigmoid by itself, from e^-|x| ≤ 1, which cannot overflow."""
+    xp = array_module(x)
+    small = xp.exp(-xp.abs(x))
+    return xp.maximum(small, x >= 0) / (1 + small)
+
+
+def relu(x):
+    """max(x, 0). backward: dx = dy where x > 0, else 0."""
+    y = array_module(x).maximum(x, 0)
+    return y, lambda dy: (dy * (y > 0),)
+
+
+def silu(x):
+    """x * sigmoid(x) (arXiv 1702.03118). backward: dx = dy s (1 + x (1 - s))."""
+    wide = widen(x)
+    y = (wide * logistic(wide)).astype(x.dtype, copy=False)
+
+    def backward(dy):
+        s = logistic(widen(x))
+        return ((dy * s * (1 + x * (1 - s))).astype(x.dtype, copy=False),)
+
+    return y, backward
+
+
+def gelu(x):
+    """x * Φ(x), Φ the normal distribution function (arXiv 1606.08415).
+
+    backward: dx = dy (Φ(x) + x φ(x)), φ(x) = e^(-x²/2) / √(2π).
+    """
+    xp, wide = array_module(x), widen(x)
+    cdf = 0.5 * (1 + erf(wide * math.sqrt(0.5)))
+
+    def backward(dy):
+        density = xp.exp(wide * wide * -0.5) * (1 / math.sqrt(2 * math.pi))
+        return ((dy * (cdf + wide * density)).astype(x.dtype, copy=False),)
+
+    return (wide * cdf).astype(x.dtype, copy=False), backward
+
+
+def gelu_tanh(x):
+    """0.5 x (1 + tanh u), u = √(2/π) (x + 0.044715 x³): what GPT-2 uses for `gelu`.
+
+    backward: dx = dy (0.5 (1 + t) + 0.5 x (1 - t²) u'), t = tanh u computed once more:
+    cheaper than keeping it.
+    """
+    xp = array_module(x)
+    y = xp.empty_like(x)
+
+    def forward_rows(x, y):
+        x = widen(x)
+        t = _gelu_inner(xp, x)
+        t += 1
+        t *= x
+        xp.multiply(t, 0.5, out=y)
+
+    by_rows(forward_rows, x, y)
+
+    def backward(dy):
+        dx = xp.empty_like(x)
+        by_rows(backward_rows, x, dy, dx)
+        return (dx,)
+
+    def backward_rows(x, dy, dx):
+        x = widen(x)
+        t = _gelu_inner(xp, x)
+        slope = x * x
+        slope *= 3 * 0.044715 * _GELU
+        slope += _GELU  # u'
+        slope *= x
+        slope *= 1 - t * t
+        slope += t
+        slope += 1
+        slope *= 0.5
+        xp.multiply(slope, dy, out=dx)
+
+    return y, backward
+
+
+_GELU = math.sqrt(2 / math.pi)
+
+
+def _gelu_inner(xp, x):
+    u = x * x
+    u *= 0.044715 * _GELU
+    u += _GELU
+    u *= x
+    return xp.tanh(u, out=u)
+
+
+def widen(x):
+    """x, in float32 if it was float16: sums and exponentials need the range."""
+    return x.astype("float32") if x.dtype == "float16" else x

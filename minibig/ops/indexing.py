@@ -1,0 +1,78 @@
+"""Picking by position: indexing, gathering, embedding rows."""
+
+from ..backend import array_module
+
+
+def getitem(x, *, index):
+    """x[index]: slices, whole numbers, whole-number or boolean arrays, None, Ellipsis.
+
+    backward: dy put back at the same places, added up where a place was picked twice.
+    """
+    xp, shape = array_module(x), x.shape
+    parts = index if isinstance(index, tuple) else (index,)
+    repeats = any(hasattr(part, "dtype") and part.dtype != bool for part in parts)
+
+    def backward(dy):
+        if repeats:
+            places = xp.arange(x.size).reshape(shape)[index]
+            return (add_at(places, dy, x.size).reshape(shape),)
+        dx = xp.zeros(shape, dy.dtype)
+        dx[index] = dy
+        return (dx,)
+
+    return x[index], backward
+
+
+def gather(x, *, axis, index):
+    """y[i][j] = x[i][index[i][j]] along `axis`, as torch.gather with equal other axes.
+
+    backward: dy added up where it was taken from.
+    """
+    xp, shape = array_module(x, index), x.shape
+
+    def backward(dy):
+        cells = xp.arange(x.size).reshape(shape)
+        places = xp.take_along_axis(cells, index, axis)
+        return (add_at(places, dy, x.size).reshape(shape),)
+
+    return xp.take_along_axis(x, index, axis), backward
+
+
+def add_at(places, values, size):
+    """An array of `size` zeros with `values` added at `places`, repeats and all."""
+    xp = array_module(values)
+    total = xp.bincount(places.ravel(), values.ravel(), size)
+    return total.astype(values.dtype)
+
+
+def embedding(weight, *, ids):
+    """Rows of `weight` (V, C) by `ids` of any shape: ids.shape + (C,).
+
+    backward: each row's gradient is the sum of dy over the places where its id stands.
+    """
+    vocabulary = len(weight)
+
+    def backward(dy):
+        return (add_rows(ids.reshape(-1), dy.reshape(-1, dy.shape[-1]), vocabulary),)
+
+    return weight[ids], backward
+
+
+def add_rows(ids, rows, count):
+    """(count, C): row i is the sum of `rows` (N, C) whose id is i.
+
+    A table of few rows is one product with a matrix of zeros and ones; a large one is
+    sorted, and runs of equal ids are added up. (`table[ids] += rows` loses repeats.)
+    """
+    xp = array_module(rows)
+    if count * len(ids) <= 1 << 18 or len(ids) == 0:
+        chosen = (xp.arange(count)[:, None] == ids).astype(rows.dtype)  # (count, N)
+        return chosen @ rows
+    table = xp.zeros((count, rows.shape[1]), rows.dtype)
+    order = xp.argsort(ids, kind="stable")
+    ordered = ids[order]
+    first = xp.flatnonzero(
+        xp.concatenate([ordered[:1] >= 0, ordered[1:] != ordered[:-1]])
+    )
+    table[ordered[first]] = xp.add.reduceat(rows[order], first)
+    return table

@@ -1,0 +1,71 @@
+"""Losses, each straight from what a model puts out; one number per row or element."""
+
+from ..backend import array_module, by_rows
+from .elementwise import logistic, widen
+
+
+def cross_entropy(logits, *, ids, ignore_index=-100, label_smoothing=0.0):
+    """-log softmax(logits)[id] of each row: (..., V), ids (...) -> (...), nats.
+
+    Rows whose id is `ignore_index` cost 0. With smoothing s the target is (1-s) on the
+    id and s/V everywhere (arXiv 1512.00567, section 7). Kept for backward is one number
+    a row, log Σ e^logits; the probabilities are never stored.
+    backward: dlogits = dy (softmax(logits) - target).
+    """
+    xp = array_module(logits, ids)
+    classes = logits.shape[-1]
+    rows, flat = logits.reshape(-1, classes), ids.reshape(-1)
+    kept = flat != ignore_index
+    chosen = xp.where(kept, flat, 0)
+    numbers = xp.arange(len(flat))
+    total = xp.empty(len(flat), widen(rows[:0]).dtype)  # log Σ e^logits, (N,)
+
+    def forward_rows(x, total):
+        x = widen(x)
+        top = x.max(-1, keepdims=True)
+        total[...] = xp.log(xp.exp(x - top).sum(-1)) + top[:, 0]
+
+    by_rows(forward_rows, rows, total)
+    losses = total - rows[numbers, chosen] * (1 - label_smoothing)
+    if label_smoothing:
+        losses -= widen(rows).mean(-1) * label_smoothing
+    losses *= kept
+
+    def backward_rows(x, total, dy, chosen, dx):
+        p = xp.exp(widen(x) - total[:, None])
+        p -= label_smoothing / classes
+        p[xp.arange(len(p)), chosen] -= 1 - label_smoothing
+        xp.multiply(p, dy[:, None], out=dx)
+
+    def backward(dy):
+        dx = xp.empty_like(rows)
+        weight = dy.reshape(-1) * kept  # ignored rows learn nothing
+        by_rows(backward_rows, rows, total, weight, chosen, dx)
+        return (dx.reshape(logits.shape),)
+
+    return losses.astype(logits.dtype, copy=False).reshape(ids.shape), backward
+
+
+def binary_cross_entropy_with_logits(x, target):
+    """-t log σ(x) - (1-t) log(1 - σ(x)), each as max(x, 0) - x t + log(1+e^-|x|).
+
+    backward: dx = dy (σ(x) - t), dt = -dy x.
+    """
+    xp = array_module(x, target)
+    y = xp.maximum(x, 0) - x * target + xp.log1p(xp.exp(-xp.abs(x)))
+
+    def backward(dy):
+        return dy * (logistic(x) - target), -dy * x
+
+    return y, backward
+
+
+def squared_error(a, b):
+    """(a - b)², elementwise. backward: da = 2 dy (a - b), db = -da."""
+    difference = a - b
+
+    def backward(dy):
+        da = 2 * dy * difference
+        return da, -da
+
+    return difference * difference, backward

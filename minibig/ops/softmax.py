@@ -1,0 +1,64 @@
+"""Softmax and its logarithm, shifted by the largest score so that nothing overflows.
+
+float16 scores are computed in float32.
+"""
+
+from ..backend import array_module, by_rows
+from .elementwise import widen
+
+
+def softmax(x, *, axis=-1):
+    """Exponentials scaled to sum to 1 along `axis`; same shape as x.
+
+    backward: dx = y (dy - Σ dy y), the Jacobian diag(y) - y yᵀ applied to dy.
+    """
+    xp = array_module(x)
+    if axis not in (-1, x.ndim - 1) or x.ndim < 2:
+        return _softmax_along(x, axis)
+    y = xp.empty_like(x)
+
+    def forward_rows(x, y):
+        x = widen(x)
+        e = xp.exp(x - x.max(-1, keepdims=True))
+        xp.divide(e, e.sum(-1, keepdims=True), out=y)
+
+    by_rows(forward_rows, x, y)
+
+    def backward_rows(y, dy, dx):
+        product = y * dy
+        xp.subtract(product, y * product.sum(-1, keepdims=True), out=dx)
+
+    def backward(dy):
+        dx = xp.empty_like(y)
+        by_rows(backward_rows, y, dy, dx)
+        return (dx,)
+
+    return y, backward
+
+
+def _softmax_along(x, axis):
+    wide = widen(x)
+    y = array_module(x).exp(wide - wide.max(axis, keepdims=True))
+    y /= y.sum(axis, keepdims=True)
+
+    def backward(dy):
+        dx = y * (dy - (dy * y).sum(axis, keepdims=True))
+        return (dx.astype(x.dtype, copy=False),)
+
+    return y.astype(x.dtype, copy=False), backward
+
+
+def log_softmax(x, *, axis=-1):
+    """log softmax(x) = x - log Σ e^x along `axis`; same shape as x.
+
+    backward: dx = dy - softmax(x) Σ dy.
+    """
+    xp, wide = array_module(x), widen(x)
+    y = wide - wide.max(axis, keepdims=True)
+    y -= xp.log(xp.exp(y).sum(axis, keepdims=True))
+
+    def backward(dy):
+        dx = dy - xp.exp(y) * dy.sum(axis, keepdims=True)
+        return (dx.astype(x.dtype, copy=False),)
+
+    return y.astype(x.dtype, copy=False), backward

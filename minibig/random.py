@@ -1,0 +1,45 @@
+"""Randomness that can be repeated: every draw is a function of (seed, stream, step).
+
+A stream is a name ("init", "dropout", …) with a counter. The n-th draw of a stream has a
+generator of its own: one more dropout call does not shift the initial weights, and a
+saved counter is all that resuming needs. Numbers are drawn on the CPU for every device,
+so that a model starts from the same weights on both.
+"""
+
+import zlib
+
+import numpy as np
+
+_state = {"seed": 0, "counters": {}}
+
+
+def seed(value):
+    """Sets the seed, a whole number ≥ 0, and starts all streams anew."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise ValueError(f"a seed is a whole number of at least 0, not {value!r}")
+    _state["seed"] = int(value)
+    _state["counters"].clear()
+
+
+def at(stream, step, seed=None):
+    """The NumPy Generator of (seed, stream, step); draws nothing from the stream."""
+    value = _state["seed"] if seed is None else seed
+    return np.random.default_rng([value, zlib.crc32(stream.encode()), step])
+
+
+def generator(stream="main"):
+    """The next NumPy Generator of `stream`."""
+    step = _state["counters"].get(stream, 0)
+    _state["counters"][stream] = step + 1
+    return at(stream, step)
+
+
+def get_state():
+    """Seed and counters, as JSON can hold them; `set_state` goes back to this point."""
+    return {"seed": _state["seed"], "counters": dict(_state["counters"])}
+
+
+def set_state(state):
+    """Goes back to what `get_state` returned."""
+    _state["seed"] = int(state["seed"])
+    _state["counters"] = {name: int(n) for name, n in state["counters"].items()}

@@ -1,0 +1,165 @@
+"""Sums, means, extremes and searches along axes, as functions and methods of Tensors.
+
+`dim` is None (all axes), a number or a tuple; negative numbers count from the end.
+"""
+
+import builtins
+from typing import NamedTuple
+
+import numpy as np
+
+from . import backend
+from .ops import indexing, reduction
+from .tensor import Tensor, apply
+
+
+class MaxResult(NamedTuple):
+    """What `max(dim)` and `min(dim)` return."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def checked_dim(dim, ndim, name):
+    """`dim` counted from the front; IndexError where the tensor has no such axis."""
+    if isinstance(dim, (tuple, list)):
+        dims = tuple(checked_dim(d, ndim, name) for d in dim)
+        if len(set(dims)) < len(dims):
+            raise ValueError(f"{name}: dim {tuple(dim)} names an axis twice")
+        return dims
+    if dim is None or -ndim <= dim < ndim:
+        return dim if dim is None or dim >= 0 else dim + ndim
+    raise IndexError(
+        f"{name}: dim {dim} is out of range for a tensor of {ndim} dimensions"
+        + (f" (-{ndim} … {ndim - 1})" if ndim else "")
+    )
+
+
+def _reduce(op, x, dim, keepdim, **settings):
+    axis = checked_dim(dim, x.ndim, op.__name__)
+    if op in (reduction.amax, reduction.amin) and not _has_elements(x, axis):
+        raise ValueError(f"{op.__name__} of no elements: shape {x.shape}, dim {dim}")
+    return apply(op, x, axis=axis, keepdims=keepdim, **settings)
+
+
+def _has_elements(x, axis):
+    axes = range(x.ndim) if axis is None else np.atleast_1d(axis)
+    return builtins.all(x.shape[i] for i in axes)
+
+
+def _float(x, name):
+    if x.dtype.kind != "f":
+        raise TypeError(
+            f"{name} needs floating-point numbers, not {x.dtype}: use .float()"
+        )
+    return x
+
+
+def sum(x, dim=None, keepdim=False):
+    """The sum along `dim`; whole numbers and booleans add up to int64."""
+    x = x.to("int64") if x.dtype.kind == "b" else x
+    return _reduce(reduction.sum, x, dim, keepdim)
+
+
+def mean(x, dim=None, keepdim=False):
+    """The mean along `dim`."""
+    return _reduce(reduction.mean, _float(x, "mean"), dim, keepdim)
+
+
+def var(x, dim=None, keepdim=False, correction=1):
+    """The variance along `dim`: Σ (x - mean)² / (n - correction)."""
+    return _reduce(
+        reduction.variance, _float(x, "var"), dim, keepdim, correction=correction
+    )
+
+
+def std(x, dim=None, keepdim=False, correction=1):
+    """The standard deviation along `dim`: the root of `var`."""
+    return var(x, dim, keepdim, correction).sqrt()
+
+
+def prod(x, dim=None, keepdim=False):
+    """The product along `dim`, a number or None."""
+    return _reduce(reduction.product, x, dim, keepdim)
+
+
+def amax(x, dim=None, keepdim=False):
+    """The largest along `dim`; equal ones share the gradient."""
+    return _reduce(reduction.amax, x, dim, keepdim)
+
+
+def amin(x, dim=None, keepdim=False):
+    """The smallest along `dim`; equal ones share the gradient."""
+    return _reduce(reduction.amin, x, dim, keepdim)
+
+
+def max(x, dim=None, keepdim=False):
+    """The largest of all, or with `dim` the largest along it and where they stand.
+
+    (values, indices) with `dim`; among equal ones the first counts.
+    """
+    return amax(x) if dim is None else _best(x, argmax(x, dim, True), dim, keepdim)
+
+
+def min(x, dim=None, keepdim=False):
+    """The smallest of all, or with `dim` the smallest along it and where."""
+    return amin(x) if dim is None else _best(x, argmin(x, dim, True), dim, keepdim)
+
+
+def _best(x, indices, dim, keepdim):
+    axis = checked_dim(dim, x.ndim, "max")
+    values = apply(indexing.gather, x, axis=axis, index=indices.array)
+    if keepdim:
+        return MaxResult(values, indices)
+    return MaxResult(values.squeeze(axis), Tensor(indices.array.squeeze(axis)))
+
+
+def argmax(x, dim=None, keepdim=False):
+    """Where the largest stands: its index along `dim`, or in the flattened tensor."""
+    return _search("argmax", x, dim, keepdim)
+
+
+def argmin(x, dim=None, keepdim=False):
+    """Where the smallest stands: its index along `dim`, or in the flattened tensor."""
+    return _search("argmin", x, dim, keepdim)
+
+
+def _search(name, x, dim, keepdim):
+    axis = checked_dim(dim, x.ndim, name)
+    if not _has_elements(x, axis):
+        raise ValueError(f"{name} of no elements: shape {x.shape}, dim {dim}")
+    return _plain(getattr(backend.array_module(x.array), name), x, axis, keepdim)
+
+
+def _plain(function, x, axis, keepdim):
+    result = function(x.array, axis, keepdims=keepdim)
+    return Tensor(result if backend.is_array(result) else np.asarray(result))
+
+
+def any(x, dim=None, keepdim=False):
+    """Whether any element along `dim` is true."""
+    axis = checked_dim(dim, x.ndim, "any")
+    return _plain(backend.array_module(x.array).any, x, axis, keepdim)
+
+
+def all(x, dim=None, keepdim=False):
+    """Whether all elements along `dim` are true."""
+    axis = checked_dim(dim, x.ndim, "all")
+    return _plain(backend.array_module(x.array).all, x, axis, keepdim)
+
+
+def cumsum(x, dim):
+    """Running sums along `dim`."""
+    return apply(reduction.cumsum, x, axis=checked_dim(dim, x.ndim, "cumsum"))
+
+
+def logsumexp(x, dim, keepdim=False):
+    """log Σ e^x along `dim`, without overflow."""
+    return _reduce(reduction.logsumexp, _float(x, "logsumexp"), dim, keepdim)
+
+
+for _function in (
+    sum, mean, var, std, prod, amax, amin, max, min, argmax, argmin, any, all, cumsum,
+    logsumexp,
+):  # fmt: skip
+    setattr(Tensor, _function.__name__, _function)
