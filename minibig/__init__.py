@@ -1,6 +1,18 @@
 """minibig: how big models work, from the gradient to the GPU kernel, in plain code."""
 
-from . import autograd, backend, inplace, operators, random, reductions, shaping
+from . import (
+    autograd,
+    backend,
+    functional,
+    generation,
+    inplace,
+    models,
+    nn,
+    operators,
+    random,
+    reductions,
+    shaping,
+)
 from .autograd import debug, no_grad
 from .backend import DeviceError, default_device, set_default_device
 from .creation import (

@@ -12,6 +12,8 @@ import threading
 import traceback
 from contextlib import ContextDecorator
 
+import numpy as np
+
 from .backend import array_module, is_array
 
 _orders = itertools.count()
@@ -102,7 +104,7 @@ def run_backward(node, index, gradient, retain_graph):
             )
         _check_versions(node)
         upstream = [_complete(node, slots, i) for i in range(len(node.outputs))]
-        gradients = node.backward(*upstream)
+        gradients = [_as_array(dx) for dx in node.backward(*upstream)]
         if mode.debugging:
             _watch(f"the backward of `{node.op}`", gradients, upstream, node.made_at)
         for i, parent in enumerate(node.parents):
@@ -135,6 +137,11 @@ def _complete(node, slots, i):
         if number == i:
             dy = hook(dy)
     return dy
+
+
+def _as_array(dx):
+    """NumPy answers a number where CuPy answers a 0-d array."""
+    return np.asarray(dx) if isinstance(dx, np.generic) else dx
 
 
 def _fit(node, i, parent, gradients, upstream):

@@ -6,14 +6,12 @@ Notebook 15 teaches what stands here.
 """
 
 import importlib
-import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
 
-FLOATS = ("float16", "float32", "float64")
+from . import threads
+
 _state = {"device": "cpu", "cupy": None, "kernels": True}
 
 
@@ -134,40 +132,15 @@ def erf(x):
 # ---- blocks of rows: cache and cores for NumPy --------------------------------------
 
 BLOCK = 1 << 17  # elements a block should touch: 512 kB of float32
-_pool = None
-_inside = threading.local()
-
-
-def threads():
-    """How many threads work on large arrays on the CPU (MINIBIG_THREADS overrides)."""
-    return _threads
-
-
-def set_threads(count):
-    """Lets `count` threads work on large arrays on the CPU; 1 for none beside ours."""
-    global _threads, _pool
-    if count < 1:
-        raise ValueError(f"at least one thread must work, not {count}")
-    _threads, _pool = count, None
-
-
-def _usable_cores():
-    asked = os.environ.get("MINIBIG_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    affinity = getattr(os, "sched_getaffinity", None)
-    return min(len(affinity(0)) if affinity else os.cpu_count() or 1, 8)
-
-
-_threads = _usable_cores()
+PRODUCT = 1 << 21  # multiplications that are worth a second thread
 
 
 def by_rows(function, *arrays, size=None):
     """Calls `function(*blocks)` on blocks of rows of `arrays`; the results, in order.
 
-    The arrays share their first axis; a block is the same range of it in each. NumPy's
-    elementwise functions use one core and stream every temporary through memory; in
-    blocks that fit the cache, on all cores, the same calls run several times faster.
+    The arrays share their first axis; a block is the same range of it in each. On the
+    CPU several threads take the blocks, each of a size that fits the cache, so that a
+    chain of elementwise functions runs several times faster than on the whole arrays.
     The function writes what is large into blocks of arrays made beforehand. `size` is
     the number of elements that all rows together touch (default: of the first array).
     Small arrays, and CuPy's, are served in one call.
@@ -177,21 +150,24 @@ def by_rows(function, *arrays, size=None):
         return [function(*arrays)]
     step = max(1, len(first) * BLOCK // size)
 
-    def serve(start):
-        return function(*(a[start : start + step] for a in arrays))
+    def serve(i):
+        return function(*(a[i * step : (i + 1) * step] for a in arrays))
 
-    starts = range(0, len(first), step)
-    if _threads == 1 or getattr(_inside, "worker", False):
-        return [serve(start) for start in starts]
-    return list(_workers().map(serve, starts))
+    return threads.team().run(serve, -(-len(first) // step))
 
 
-def _workers():
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(_threads, "minibig", initializer=_mark_worker)
-    return _pool
+def matmul(a, b):
+    """a @ b for matrices, rows of a shared among the threads on the CPU."""
+    rows, inner = a.shape
+    if rows * inner * b.shape[1] < PRODUCT or array_module(a, b) is not np:
+        return a @ b
+    out = np.empty((rows, b.shape[1]), np.result_type(a, b))
+    count = min(threads.get_num_threads(), rows)
+    step = -(-rows // count)
 
+    def serve(i):
+        block = slice(i * step, (i + 1) * step)
+        np.matmul(a[block], b, out=out[block])
 
-def _mark_worker():
-    _inside.worker = True
+    threads.team().run(serve, count)
+    return out

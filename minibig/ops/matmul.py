@@ -1,6 +1,7 @@
 """Products of matrices. A batch times one weight matrix is a single product."""
 
 from ..backend import array_module
+from ..backend import matmul as product
 
 
 def _transposed(x):
@@ -16,11 +17,11 @@ def matmul(a, b):
         return _with_vectors(a, b)
     if b.ndim == 2:
         rows = a.reshape(-1, a.shape[-1])  # (B N, K): one product for the whole batch
-        y = (rows @ b).reshape(*a.shape[:-1], b.shape[-1])
+        y = product(rows, b).reshape(*a.shape[:-1], b.shape[-1])
 
         def backward(dy):
             dy = dy.reshape(-1, dy.shape[-1])
-            return (dy @ b.T).reshape(a.shape), rows.T @ dy
+            return product(dy, b.T).reshape(a.shape), product(rows.T, dy)
 
         return y, backward
 
@@ -56,14 +57,15 @@ def linear(x, weight, bias):
     that each is one product.
     """
     rows = x.reshape(-1, x.shape[-1])  # (N, in)
-    y = rows @ weight.T
+    y = product(rows, weight.T)
     if bias is not None:
         y += bias
 
     def backward(dy):
         dy = dy.reshape(-1, dy.shape[-1])
         db = None if bias is None else dy.sum(0)
-        return (dy @ weight).reshape(x.shape), dy.T @ rows, db
+        dx = product(dy, weight).reshape(x.shape)
+        return dx, product(dy.T, rows), db
 
     return y.reshape(*x.shape[:-1], len(weight)), backward
 

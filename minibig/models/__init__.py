@@ -1,0 +1,3 @@
+"""Models: one paper, one file."""
+
+from .gpt import GPT, GPTConfig

@@ -1,0 +1,49 @@
+"""Modules that hold others in a row."""
+
+from .module import Module
+
+
+class ModuleList(Module):
+    """Modules in a list: indexed, iterated over, appended to; `forward` is up to you."""
+
+    def __init__(self, modules=()):
+        for module in modules:
+            self.append(module)
+
+    def append(self, module):
+        """Adds a module at the end."""
+        if not isinstance(module, Module):
+            raise TypeError(
+                f"{type(self).__name__} holds Modules, not {type(module).__name__}"
+            )
+        setattr(self, str(len(self)), module)
+        return self
+
+    def __len__(self):
+        return sum(1 for _ in self.children())
+
+    def __iter__(self):
+        return self.children()
+
+    def __getitem__(self, index):
+        modules = list(self.children())
+        if isinstance(index, slice):
+            return type(self)(modules[index])
+        return modules[index]
+
+
+class Sequential(ModuleList):
+    """Modules called one after the other, each on what the one before put out."""
+
+    def __init__(self, *modules):
+        modules = modules[0] if len(modules) == 1 and _is_list(modules[0]) else modules
+        super().__init__(modules)
+
+    def forward(self, x):
+        for module in self:
+            x = module(x)
+        return x
+
+
+def _is_list(modules):
+    return isinstance(modules, (list, tuple))

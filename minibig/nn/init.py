@@ -1,0 +1,85 @@
+"""First values of weights, written in place; the names are torch.nn.init's.
+
+Each draws from the stream "init" of `minibig.random`, in float32 or finer, on the CPU.
+Notebook 04 shows what each does to the signal of a deep network.
+"""
+
+import math
+
+import numpy as np
+
+from ..autograd import no_grad
+from ..random import generator
+
+
+def _fill(tensor, array):
+    with no_grad():
+        return tensor.copy_(np.asarray(array, tensor.dtype))
+
+
+def zeros_(tensor):
+    """All zeros."""
+    return _fill(tensor, 0)
+
+
+def ones_(tensor):
+    """All ones."""
+    return _fill(tensor, 1)
+
+
+def constant_(tensor, value):
+    """All `value`."""
+    return _fill(tensor, value)
+
+
+def normal_(tensor, mean=0.0, std=1.0):
+    """Normal distribution with the given mean and standard deviation."""
+    return _fill(tensor, generator("init").normal(mean, std, tensor.shape))
+
+
+def uniform_(tensor, a=0.0, b=1.0):
+    """Spread evenly over [a, b)."""
+    return _fill(tensor, generator("init").uniform(a, b, tensor.shape))
+
+
+def fans(tensor):
+    """(inputs, outputs) that one number of a weight (out, in, …) connects."""
+    if tensor.ndim < 2:
+        raise ValueError(
+            f"fan-in and fan-out need a weight of (out, in, …), not shape {tensor.shape}"
+        )
+    field = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * field, tensor.shape[0] * field
+
+
+def xavier_uniform_(tensor, gain=1.0):
+    """Even, variance gain² · 2 / (in + out) (Glorot and Bengio, AISTATS 2010)."""
+    bound = gain * math.sqrt(6 / sum(fans(tensor)))
+    return uniform_(tensor, -bound, bound)
+
+
+def xavier_normal_(tensor, gain=1.0):
+    """Normal, variance gain² · 2 / (in + out) (Glorot and Bengio, AISTATS 2010)."""
+    return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor))))
+
+
+def kaiming_uniform_(tensor, nonlinearity="relu"):
+    """Even, variance gain² / in (He et al., arXiv 1502.01852); gain √2 for ReLU."""
+    bound = calculate_gain(nonlinearity) * math.sqrt(3 / fans(tensor)[0])
+    return uniform_(tensor, -bound, bound)
+
+
+def kaiming_normal_(tensor, nonlinearity="relu"):
+    """Normal, variance gain² / in (He et al., arXiv 1502.01852); gain √2 for ReLU."""
+    std = calculate_gain(nonlinearity) / math.sqrt(fans(tensor)[0])
+    return normal_(tensor, 0.0, std)
+
+
+def calculate_gain(nonlinearity):
+    """How much larger weights must be to keep the signal through a nonlinearity."""
+    gains = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2)}
+    if nonlinearity not in gains:
+        raise ValueError(
+            f"nonlinearity is one of {sorted(gains)}, not {nonlinearity!r}"
+        )
+    return gains[nonlinearity]

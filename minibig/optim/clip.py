@@ -1,0 +1,69 @@
+"""Gradient clipping: by the norm of all gradients together, or number by number."""
+
+import math
+
+from ..backend import array_module
+from ..tensor import Tensor
+from .blocks import in_blocks, writable
+from .optimizer import number
+
+
+def clip_grad_norm_(parameters, max_norm, *, error_if_nonfinite=False):
+    """The Euclidean norm of all gradients together, before clipping, as a float.
+
+    Gradients are scaled in place by max_norm / (norm + 1e-6) where that is below 1
+    (arXiv 1211.5063, algorithm 1; the 1e-6 is PyTorch's). Parameters without a gradient
+    are passed over. A norm that is NaN or infinite spoils all gradients, visibly; with
+    `error_if_nonfinite` it raises RuntimeError before any is changed.
+    """
+    if not max_norm >= 0:
+        raise ValueError(f"max_norm must be 0 or more, not {max_norm}")
+    gradients = _gradients(parameters)
+    norm = _norm([gradient.array for gradient in gradients])
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise RuntimeError(
+            f"the norm of the gradients is {norm}, they cannot be clipped: the loss "
+            "diverged; minibig.debug() finds the op that made the first NaN"
+        )
+    scale = float(max_norm) / (norm + 1e-6)
+    if not scale >= 1:  # true for NaN too
+        for gradient in gradients:
+            in_blocks(lambda g: _multiply(g, scale), writable(gradient))
+            gradient.changed()
+    return norm
+
+
+def clip_grad_value_(parameters, clip_value):
+    """Cuts every number of the gradients, in place, to [-clip_value, clip_value]."""
+    limit = number("clip_value", clip_value)
+    for gradient in _gradients(parameters):
+        array = writable(gradient)
+        in_blocks(lambda g: array_module(g).clip(g, -limit, limit, out=g), array)
+        gradient.changed()
+
+
+def _gradients(parameters):
+    if isinstance(parameters, Tensor):
+        parameters = [parameters]
+    return [p.grad for p in parameters if p.grad is not None]
+
+
+def _norm(arrays):
+    total = _sum_of_squares(arrays)
+    if not math.isfinite(total):  # float32 squares overflow from 1.8e19 on
+        total = _sum_of_squares(arrays, "float64")
+    return math.sqrt(total)
+
+
+def _sum_of_squares(arrays, dtype=None):
+    """Of all numbers: one dot a block in its dtype, the blocks added up in float64."""
+
+    def square(x):
+        x = x.astype(dtype or ("float32" if x.dtype == "float16" else x.dtype))
+        return array_module(x).vdot(x, x).astype("float64")
+
+    return float(sum(part for x in arrays for part in in_blocks(square, x)))
+
+
+def _multiply(x, factor):
+    x *= factor
