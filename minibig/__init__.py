@@ -33,5 +33,6 @@ from .operators import maximum, minimum, where
 from .random import seed
 from .shaping import cat, einsum, stack
 from .tensor import Tensor
+from .threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"

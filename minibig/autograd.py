@@ -8,6 +8,7 @@ small one from nothing.
 
 import heapq
 import itertools
+import math
 import threading
 import traceback
 from contextlib import ContextDecorator
@@ -21,7 +22,7 @@ _orders = itertools.count()
 
 class _Mode(threading.local):
     recording = True
-    debugging = False
+    debugging = None  # or what to look for
 
 
 mode = _Mode()
@@ -41,12 +42,16 @@ class no_grad(ContextDecorator):
 class debug(ContextDecorator):
     """Within it the op that makes the first NaN raises FloatingPointError.
 
-    Forward and backward are watched; the error names the op, the shapes it was given,
-    and for backward the line that called the op. Slow: meant for the search.
+    With `infinite` the first infinity counts too. Forward and backward are watched; the
+    error names the op, the shapes it was given and the line that called it. Slow: meant
+    for the search.
     """
 
+    def __init__(self, infinite=False):
+        self.wanted = "NaN or infinity" if infinite else "NaN"
+
     def __enter__(self):
-        self.before, mode.debugging = mode.debugging, True
+        self.before, mode.debugging = mode.debugging, self.wanted
         return self
 
     def __exit__(self, *error):
@@ -181,7 +186,8 @@ def unbroadcast(dx, shape):
     stretched = tuple(
         i + extra for i, n in enumerate(shape) if n == 1 and dx.shape[i + extra] != 1
     )
-    return dx.sum((*range(extra), *stretched), keepdims=True).reshape(shape)
+    total = dx.sum((*range(extra), *stretched), keepdims=True)
+    return total.reshape(total.shape[max(extra, 0) :])
 
 
 # ---- what guards the graph ----------------------------------------------------------
@@ -227,16 +233,23 @@ def watch_forward(op, results, arrays):
 
 
 def _watch(what, results, given, line):
-    if _has_nan(results) and not _has_nan(given):
+    if _is_bad(results) and not _is_bad(given):
         shapes = ", ".join(str(x.shape) for x in given if is_array(x))
-        raise FloatingPointError(f"{what} made the first NaN from {shapes}\n  {line}")
+        raise FloatingPointError(
+            f"{what} made the first {mode.debugging} from {shapes}\n  {line}"
+        )
 
 
-def _has_nan(arrays):
-    return any(
-        is_array(x) and x.dtype.kind == "f" and bool(array_module(x).isnan(x).any())
-        for x in arrays
+def _is_bad(arrays):
+    if mode.debugging == "NaN":
+        return any(_any_nan(x) for x in arrays)
+    return any(not math.isfinite(x) for x in arrays if isinstance(x, float)) or any(
+        not array_module(x).isfinite(x).all() for x in arrays if is_array(x)
     )
+
+
+def _any_nan(x):
+    return is_array(x) and x.dtype.kind == "f" and array_module(x).isnan(x).any()
 
 
 def _calling_line():

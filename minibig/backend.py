@@ -6,6 +6,7 @@ Notebook 15 teaches what stands here.
 """
 
 import importlib
+import math
 from contextlib import contextmanager
 
 import numpy as np
@@ -157,17 +158,25 @@ def by_rows(function, *arrays, size=None):
 
 
 def matmul(a, b):
-    """a @ b for matrices, rows of a shared among the threads on the CPU."""
-    rows, inner = a.shape
-    if rows * inner * b.shape[1] < PRODUCT or array_module(a, b) is not np:
+    """a @ b; on the CPU the threads share the rows of a, or the batch.
+
+    Each block runs on one BLAS thread: OpenBLAS's own spin while they wait.
+    """
+    if array_module(a, b) is not np:
         return a @ b
-    out = np.empty((rows, b.shape[1]), np.result_type(a, b))
-    count = min(threads.get_num_threads(), rows)
-    step = -(-rows // count)
+    rows = len(a)
+    size = math.prod(a.shape) * b.shape[-1]  # multiplications
+    batched = b.ndim > 2
+    if size < PRODUCT or rows < 2 or (batched and a.shape[:-2] != b.shape[:-2]):
+        with threads.one_blas_thread:
+            return a @ b
+    shape = (*a.shape[:-1], b.shape[-1])
+    out = np.empty(shape, np.result_type(a, b))
+    step = -(-rows // min(threads.get_num_threads(), rows))
 
     def serve(i):
         block = slice(i * step, (i + 1) * step)
-        np.matmul(a[block], b, out=out[block])
+        np.matmul(a[block], b[block] if batched else b, out=out[block])
 
-    threads.team().run(serve, count)
+    threads.team().run(serve, -(-rows // step))
     return out

@@ -53,8 +53,8 @@ def generate(
     temperature 0 takes the likeliest token; otherwise logits are divided by it. `top_k`
     keeps the k likeliest, `top_p` the fewest whose probabilities reach p (arXiv
     1904.09751). A row that has drawn one of `stop_ids` repeats it until all rows have
-    ended. Only the last `context_length` tokens are seen. The same `seed` gives the same
-    text; without one, draws come from the stream "generate". `use_cache=False` computes
+    ended. Only the last `context_length` tokens are seen. The same `seed` gives the
+    same text; without one, draws come from the stream "generate". `use_cache=False` computes
     every step anew: slower, with the same result.
     """
     rows = _prompt(ids)
@@ -84,7 +84,7 @@ def _prompt(ids):
     array = np.asarray(ids.numpy() if isinstance(ids, Tensor) else ids)
     if array.dtype.kind not in "iu" or array.ndim not in (1, 2) or not array.size:
         raise ValueError(
-            "generate needs at least one token id, as (T,) or (B, T) whole numbers, not "
+            "generate needs at least one token id, (T,) or (B, T) whole numbers, not "
             f"{array.dtype} of {array.shape}"
         )
     return array.astype(np.int64)
@@ -118,7 +118,7 @@ def _last_logits(model, rows, cache):
 
 
 def choose(logits, rng, temperature=1.0, top_k=None, top_p=None):
-    """A token id for each row of logits (B, V), drawn with the NumPy Generator `rng`."""
+    """A token id for each row of logits (B, V), drawn with a NumPy Generator."""
     if not np.isfinite(logits.max(-1)).all() or np.isnan(logits).any():
         raise FloatingPointError(
             "the model's logits are not finite: its weights are damaged, or training "

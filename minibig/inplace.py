@@ -18,9 +18,16 @@ def _writable(x, name):
             f"{name} would change a tensor that requires a gradient: "
             "do it under minibig.no_grad(), or make a new tensor instead"
         )
-    if not getattr(x.array.flags, "writeable", True):
+    if not getattr(x.array.flags, "writeable", True) or _repeated(x.array):
         x.array = x.array.copy()
     return x.array
+
+
+def _repeated(array):
+    """Whether places share memory, as in an expanded tensor: CuPy would write there."""
+    return any(
+        s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)
+    )
 
 
 def _plain(value, like):

@@ -1,6 +1,6 @@
 """Randomness that can be repeated: every draw is a function of (seed, stream, step).
 
-A stream is a name ("init", "dropout", …) with a counter. The n-th draw of a stream has a
+A stream is a name ("init", "dropout", …) with a counter. The n-th draw of one has a
 generator of its own: one more dropout call does not shift the initial weights, and a
 saved counter is all that resuming needs. Numbers are drawn on the CPU for every device,
 so that a model starts from the same weights on both.

@@ -315,10 +315,10 @@ def apply(op, *inputs, **settings):
 def _wrap(array, tensors):
     """A Tensor of a result; a view shares the version of the tensor it looks into."""
     out = Tensor(array)
-    if array.base is not None:
-        for x in tensors:
-            if array.base is x.array or array.base is x.array.base:
-                out.version = x.version
+    memory = array if array.base is None else array.base
+    for x in tensors:
+        if memory is x.array or memory is x.array.base:
+            out.version = x.version
     return out
 
 

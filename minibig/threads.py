@@ -2,8 +2,8 @@
 
 NumPy computes elementwise functions on one core, and OpenBLAS's own threads spin while
 they wait, which slows down whatever runs beside them. Here the caller and its helpers
-take blocks from one list, each block small enough for the cache, and products of matrices
-are cut the same way, with one BLAS thread each.
+take blocks from one list, each small enough for the cache, and products of matrices are
+cut the same way, with one BLAS thread each.
 """
 
 import os
@@ -63,13 +63,12 @@ class Team:
 
         self.job = job
         helpers = min(self.size - 1, count - 1)
-        _set_blas_threads(1)
-        for gate in self.gates[:helpers]:
-            gate.release()
-        job()
-        for done in self.done[:helpers]:
-            done.acquire()
-        _set_blas_threads(None)
+        with one_blas_thread:
+            for gate in self.gates[:helpers]:
+                gate.release()
+            job()
+            for done in self.done[:helpers]:
+                done.acquire()
         self.job = None
         self.busy.release()
         if errors:
@@ -98,22 +97,42 @@ def get_num_threads():
     return team().size
 
 
+class _OneBlasThread:
+    """Within it, in whatever thread, every BLAS works on one thread."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.depth = 0
+
+    def __enter__(self):
+        with self.lock:
+            self.depth += 1
+            if self.depth == 1:
+                for library, _ in _blas_libraries():
+                    library.set_num_threads(1)
+
+    def __exit__(self, *error):
+        with self.lock:
+            self.depth -= 1
+            if not self.depth:
+                for library, usual in _blas_libraries():
+                    library.set_num_threads(usual)
+
+
+one_blas_thread = _OneBlasThread()
+
+
 @cache
 def _blas_libraries():
-    """(library, its number of threads) of each BLAS loaded; none without threadpoolctl."""
+    """(library, its number of threads) of each BLAS that uses several; none without
+    threadpoolctl."""
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
         return []
     libraries = ThreadpoolController().select(user_api="blas").lib_controllers
-    return [(library, library.get_num_threads()) for library in libraries]
-
-
-def _set_blas_threads(count):
-    """Lets every BLAS use `count` threads, or with None as many as it had."""
-    for library, usual in _blas_libraries():
-        if usual > 1:
-            library.set_num_threads(count or usual)
+    usual = [(library, library.get_num_threads()) for library in libraries]
+    return [(library, count) for library, count in usual if count > 1]
 
 
 def _forget_team():

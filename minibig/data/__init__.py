@@ -1,15 +1,15 @@
 """Text and tables to learn from, tokenizers, and the batches made of them."""
 
-from minibig.data.bpe import BPETokenizer
-from minibig.data.corpora import (
+from .bpe import BPETokenizer
+from .corpora import (
     Corpus,
     docstrings,
     documentation,
     library_source,
     statements,
 )
-from minibig.data.loader import ArrayBatches, Documents, RandomCrops, Windows
-from minibig.data.tabular import (
+from .loader import ArrayBatches, Documents, RandomCrops, Windows
+from .tabular import (
     TabularData,
     breast_cancer,
     diabetes,
@@ -17,4 +17,4 @@ from minibig.data.tabular import (
     stratified_split,
     wine,
 )
-from minibig.data.tokenizers import CharTokenizer, WordTokenizer, load_tokenizer
+from .tokenizers import CharTokenizer, WordTokenizer, load_tokenizer

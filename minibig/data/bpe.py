@@ -12,7 +12,7 @@ import re
 from collections import Counter, defaultdict
 from itertools import pairwise
 
-from minibig.data.tokenizers import (
+from .tokenizers import (
     Tokenizer,
     check_special_tokens,
     check_strings,

@@ -13,8 +13,8 @@ import sysconfig
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minibig import random
-from minibig.data.fingerprint import fingerprint
+from .. import random
+from .fingerprint import fingerprint
 
 # Not library source: installed packages, tests, files written by the build (they hold
 # paths of one machine), and the documentation, which is a corpus of its own.

@@ -11,8 +11,8 @@ import operator
 
 import numpy as np
 
-from minibig import random
-from minibig.data.fingerprint import fingerprint
+from .. import random
+from .fingerprint import fingerprint
 
 IGNORE = -100  # cross_entropy's default ignore_index
 

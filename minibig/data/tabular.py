@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minibig import random
-from minibig.data.fingerprint import fingerprint
+from .. import random
+from .fingerprint import fingerprint
 
 _FRACTIONS = (0.7, 0.15, 0.15)
 

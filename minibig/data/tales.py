@@ -2,8 +2,8 @@
 
 No model of these stories can reach a lower expected loss than the grammar's entropy,
 which is an exact number: `entropy()` nats a story, `floor()` nats a token. People and
-things come back sentences after they were named, which three words of context cannot
-follow (`ngram.TrigramModel` stays far above the floor).
+things come back sentences after they were named, which a model that looks two words
+back cannot follow (`ngram.TrigramModel` stays at more than twice the floor).
 
 The floor is that of whole stories, one a row, from a begin token, which is given, to an
 end token, which is predicted. Judge a model by `excess` on stories that it has not
@@ -125,9 +125,10 @@ def grammar() -> Grammar:
 def generate(n: int, seed: int = 0, split: str = "train") -> list[str]:
     """`n` stories, the same ones for the same seed and split.
 
-    Splits ("train", "validation", "test") are independent draws; that any of a million
-    stories returns among ten thousand others has a chance of 10¹⁰ ·
-    `grammar().repeat_probability()`. A larger `n` adds stories behind the first ones.
+    Splits ("train", "validation", "test") are independent draws; a larger `n` adds
+    stories behind the first ones. Two stories are the same with probability
+    `grammar().repeat_probability()`, about 10⁻¹², so held-out stories are new ones.
+    Raises ValueError for an unknown split and a negative `n`.
     """
     if split not in SPLITS:
         raise ValueError(f"split is one of {', '.join(SPLITS)}; got {split!r}")

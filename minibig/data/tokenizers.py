@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from minibig.data.fingerprint import fingerprint
-from minibig.files import FileError, atomic_write
+from ..files import FileError, atomic_write
+from .fingerprint import fingerprint
 
 _FORMAT = "minibig.tokenizer"
 
@@ -204,7 +204,7 @@ def load_tokenizer(path):
 
     Raises `FileError`, which says what is wrong, for a file that is not such a one.
     """
-    from minibig.data.bpe import BPETokenizer  # stands on this module
+    from .bpe import BPETokenizer  # stands on this module
 
     kinds = {
         kind.__name__: kind for kind in (CharTokenizer, WordTokenizer, BPETokenizer)

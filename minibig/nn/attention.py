@@ -30,7 +30,7 @@ class MultiheadAttention(Module):
         self, query, key=None, value=None, *, attn_mask=None, key_padding_mask=None,
         is_causal=False, cache=None,
     ):  # fmt: skip
-        """query (B, T, C), key and value (B, S, C), both the query if left out -> (B, T, C).
+        """query (B, T, C), key and value (B, S, C), by default the query -> (B, T, C).
 
         `attn_mask` broadcasts to (B, H, T, S), `key_padding_mask` is (B, S): True = may
         be attended to. `cache` (a `generation.LayerCache`) holds the keys and values of

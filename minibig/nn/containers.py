@@ -4,7 +4,7 @@ from .module import Module
 
 
 class ModuleList(Module):
-    """Modules in a list: indexed, iterated over, appended to; `forward` is up to you."""
+    """Modules in a list: indexed, iterated over, appended to; it has no forward."""
 
     def __init__(self, modules=()):
         for module in modules:

@@ -46,7 +46,7 @@ def fans(tensor):
     """(inputs, outputs) that one number of a weight (out, in, …) connects."""
     if tensor.ndim < 2:
         raise ValueError(
-            f"fan-in and fan-out need a weight of (out, in, …), not shape {tensor.shape}"
+            f"fan-in and fan-out need a weight (out, in, …), not shape {tensor.shape}"
         )
     field = math.prod(tensor.shape[2:])
     return tensor.shape[1] * field, tensor.shape[0] * field

@@ -61,7 +61,7 @@ class Embedding(Module):
 
 
 class LayerNorm(Module):
-    """Each row with mean 0 and variance 1, then scaled and shifted (arXiv 1607.06450)."""
+    """Each row with mean 0, variance 1, then scaled and shifted (arXiv 1607.06450)."""
 
     def __init__(self, normalized_shape, eps=1e-5, bias=True):
         shape = normalized_shape

@@ -1,4 +1,4 @@
-"""Module: a tree of parameters and what is computed with them. Taught by notebook 04."""
+"""Module: a tree of parameters and what is computed with them (notebook 04)."""
 
 import numpy as np
 
@@ -22,8 +22,8 @@ class Module:
     """Base of all layers and models.
 
     Parameters, buffers (Tensors that are kept but not trained) and other Modules are
-    found among the attributes, in the order in which they were written. A subclass calls
-    nothing but its own `forward`.
+    found among the attributes, in the order in which they were written. A subclass
+    needs nothing but its `forward`.
     """
 
     training = True

@@ -161,7 +161,8 @@ def gelu_tanh(x):
     backward: dx = dy (0.5 (1 + t) + 0.5 x (1 - t²) u'), t = tanh u computed once more:
     cheaper than keeping it.
     """
-    xp = array_module(x)
+    xp, shape = array_module(x), x.shape
+    x = xp.atleast_1d(x)  # of 0-d arrays NumPy makes numbers, which have no place
     y = xp.empty_like(x)
 
     def forward_rows(x, y):
@@ -175,8 +176,8 @@ def gelu_tanh(x):
 
     def backward(dy):
         dx = xp.empty_like(x)
-        by_rows(backward_rows, x, dy, dx)
-        return (dx,)
+        by_rows(backward_rows, x, dy.reshape(x.shape), dx)
+        return (dx.reshape(shape),)
 
     def backward_rows(x, dy, dx):
         x = widen(x)
@@ -191,7 +192,7 @@ def gelu_tanh(x):
         slope *= 0.5
         xp.multiply(slope, dy, out=dx)
 
-    return y, backward
+    return y.reshape(shape), backward
 
 
 _GELU = math.sqrt(2 / math.pi)

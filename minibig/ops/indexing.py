@@ -53,7 +53,8 @@ def embedding(weight, *, ids):
     vocabulary = len(weight)
 
     def backward(dy):
-        return (add_rows(ids.reshape(-1), dy.reshape(-1, dy.shape[-1]), vocabulary),)
+        rows = dy.reshape(ids.size, dy.shape[-1])
+        return (add_rows(ids.reshape(-1), rows, vocabulary),)
 
     return weight[ids], backward
 

@@ -1,11 +1,18 @@
 """Products of matrices. A batch times one weight matrix is a single product."""
 
+import math
+
 from ..backend import array_module
 from ..backend import matmul as product
 
 
 def _transposed(x):
     return x.swapaxes(-1, -2)
+
+
+def _rows(x):
+    """All axes but the last as one; sizes of 0 leave reshape's -1 undecided."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def matmul(a, b):
@@ -16,19 +23,19 @@ def matmul(a, b):
     if a.ndim == 1 or b.ndim == 1:
         return _with_vectors(a, b)
     if b.ndim == 2:
-        rows = a.reshape(-1, a.shape[-1])  # (B N, K): one product for the whole batch
+        rows = _rows(a)  # (B N, K): one product for the whole batch
         y = product(rows, b).reshape(*a.shape[:-1], b.shape[-1])
 
         def backward(dy):
-            dy = dy.reshape(-1, dy.shape[-1])
+            dy = _rows(dy)
             return product(dy, b.T).reshape(a.shape), product(rows.T, dy)
 
         return y, backward
 
     def backward(dy):
-        return dy @ _transposed(b), _transposed(a) @ dy
+        return product(dy, _transposed(b)), product(_transposed(a), dy)
 
-    return a @ b, backward
+    return product(a, b), backward
 
 
 def _with_vectors(a, b):
@@ -56,13 +63,13 @@ def linear(x, weight, bias):
     backward: dx = dy W, dW = dyᵀ x, db = dy summed over rows; the batch is folded, so
     that each is one product.
     """
-    rows = x.reshape(-1, x.shape[-1])  # (N, in)
+    rows = _rows(x)  # (N, in)
     y = product(rows, weight.T)
     if bias is not None:
         y += bias
 
     def backward(dy):
-        dy = dy.reshape(-1, dy.shape[-1])
+        dy = _rows(dy)
         db = None if bias is None else dy.sum(0)
         dx = product(dy, weight).reshape(x.shape)
         return dx, product(dy.T, rows), db

@@ -236,11 +236,11 @@ def _check_parameter(parameter, known):
 
 
 def _check_gradient(index, parameter):
-    gradient = parameter.grad
-    given = (gradient.shape, gradient.dtype, gradient.device)
-    wanted = (parameter.shape, parameter.dtype, parameter.device)
-    if given != wanted:
+    wanted, given = parameter.array, parameter.grad.array
+    same = wanted.shape == given.shape and wanted.dtype == given.dtype
+    if not same or type(wanted) is not type(given):
         raise ValueError(
-            f"the gradient of parameter {index} is {given[0]}, {given[1]}, {given[2]}; "
-            f"the parameter is {wanted[0]}, {wanted[1]}, {wanted[2]}"
+            f"the gradient of parameter {index} is {given.shape}, {given.dtype}, "
+            f"{device_of(given)}; the parameter is {wanted.shape}, {wanted.dtype}, "
+            f"{device_of(wanted)}: clear it with zero_grad() and go backward again"
         )

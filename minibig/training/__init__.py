@@ -1,0 +1,12 @@
+"""Training: the loop, what it records, and the files that let it go on."""
+
+from .checkpoint import Checkpoint, latest, load_checkpoint, save_checkpoint
+from .evaluation import (
+    Evaluation,
+    classification_loss,
+    next_token_loss,
+    regression_loss,
+)
+from .fit import Run, fit
+from .history import History
+from .metrics import accuracy, confusion_matrix, f1, perplexity, precision, recall

@@ -1,0 +1,72 @@
+"""How good a model is on data it was not trained on."""
+
+import numpy as np
+
+from .. import functional as F
+from ..autograd import no_grad
+from ..creation import tensor
+from ..data.loader import IGNORE
+
+
+def next_token_loss(model, inputs, targets):
+    """Cross-entropy in nats a token: a language model's loss on (B, T) ids."""
+    return F.cross_entropy(model(inputs), targets)
+
+
+def classification_loss(model, inputs, labels):
+    """Cross-entropy in nats of a classifier's logits (B, V) and labels (B,)."""
+    return F.cross_entropy(model(inputs), labels)
+
+
+def regression_loss(model, inputs, targets):
+    """Mean squared error; the model's output is (B,) or (B, 1) for targets (B,)."""
+    return F.mse_loss(model(inputs).reshape(targets.shape), targets)
+
+
+def count_targets(batch):
+    """How much a batch weighs in a mean over batches: its targets that count.
+
+    Targets are the last array: ids, of which -100 do not count, or one a row.
+    """
+    targets = np.asarray(batch[-1])
+    if targets.dtype.kind in "iu":
+        return int((targets != IGNORE).sum())
+    return len(targets)
+
+
+def on_device(batch, device):
+    """The arrays of a batch as Tensors on a device."""
+    return tuple(tensor(array, device=device) for array in batch)
+
+
+class Evaluation:
+    """Calling it with a model gives {"loss": …, name: …}: means over a whole loader.
+
+    `metrics`: name → function of (predictions, labels), both arrays of ids, which are
+    collected over the loader; the predictions are the likeliest classes.
+    """
+
+    def __init__(self, loader, loss, metrics=None):
+        self.loader, self.loss, self.metrics = loader, loss, metrics or {}
+
+    @no_grad()
+    def __call__(self, model):
+        training, total, count = model.training, 0.0, 0
+        predictions, labels = [], []
+        model.eval()
+        try:
+            for batch in self.loader:
+                weight = count_targets(batch)
+                moved = on_device(batch, model.device)
+                total += float(self.loss(model, *moved)) * weight
+                count += weight
+                if self.metrics:
+                    predictions.append(model(*moved[:-1]).argmax(-1).numpy())
+                    labels.append(batch[-1])
+        finally:
+            model.train(training)
+        results = {"loss": total / count}
+        if self.metrics:
+            pair = np.concatenate(predictions), np.concatenate(labels)
+            results |= {name: float(f(*pair)) for name, f in self.metrics.items()}
+        return results

@@ -1,0 +1,238 @@
+"""The training loop: batches in, a trained model and its history out."""
+
+import math
+import signal
+import threading
+import time
+from pathlib import Path
+
+from .. import random
+from ..autograd import debug
+from ..data.loader import Loader
+from ..optim import clip_grad_norm_
+from .checkpoint import latest, load_checkpoint, save_checkpoint
+from .evaluation import Evaluation, count_targets, on_device
+from .history import History
+from .progress import Progress
+from .resume import pack, unpack
+
+
+def fit(
+    model, loader, loss, optimizer, *, steps, schedule=None, clip_norm=None,
+    accumulate=1, evaluate=None, evaluate_every=None, monitor="loss", patience=None,
+    callbacks=(), folder=None, save_every=None, resume=True, info=None,
+):  # fmt: skip
+    """Trains `model` until it has made `steps` steps; returns its History.
+
+    `loss(model, *batch)` is a mean, as Tensor. A step adds up the gradients of
+    `accumulate` batches, each weighted by its number of targets, clips their norm at
+    `clip_norm` and calls `optimizer.step()` and `schedule.step()`.
+    `evaluate`, a loader or a function of the model that returns a dict of numbers, runs
+    every `evaluate_every` steps (a tenth of all) and at the end. The weights with the
+    smallest `monitor` are kept: the model has them when training is over. `patience`
+    evaluations without a better one end it early. `callbacks` are called with the run
+    after every step; `run.stop()` ends it.
+    With `folder` the run saves a checkpoint every `save_every` steps (at evaluations),
+    at the end and on Ctrl-C, and takes up the one it finds there, bit for bit on a CPU
+    with a fixed number of threads; `info`, what the run is (JSON-able), is kept with it
+    and must be the same. `resume=False` refuses a folder that holds a checkpoint.
+    Raises FloatingPointError, naming step and op, where the loss is not finite.
+    """
+    _check(steps, accumulate, evaluate, evaluate_every, patience, save_every)
+    if isinstance(evaluate, Loader):
+        evaluate = Evaluation(evaluate, loss)
+    run = Run(model, loader, loss, optimizer, steps, schedule)
+    run.clip_norm, run.accumulate, run.callbacks = clip_norm, accumulate, callbacks
+    run.evaluate, run.monitor, run.patience = evaluate, monitor, patience
+    run.evaluate_every = evaluate_every or max(steps // 10, 1)
+    run.save_every = save_every or run.evaluate_every
+    run.folder, run.info = folder and Path(folder), info or {}
+    if folder and latest(folder):
+        if not resume:
+            raise FileExistsError(
+                f"{folder} holds the checkpoint of another run: give another folder, "
+                "remove it, or let resume=True go on with it"
+            )
+        run.load()
+    return run.go()
+
+
+def _check(steps, accumulate, evaluate, evaluate_every, patience, save_every):
+    for name, value, needed in (
+        ("steps", steps, True), ("accumulate", accumulate, True),
+        ("evaluate_every", evaluate_every, False), ("patience", patience, False),
+        ("save_every", save_every, False),
+    ):  # fmt: skip
+        if (value is not None or needed) and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"fit: {name} must be at least 1, not {value!r}")
+    if patience and evaluate is None:
+        raise ValueError("fit: patience counts evaluations: give `evaluate` too")
+
+
+class Run:
+    """A training run as callbacks see it: `model`, `step`, `history`, `best`, …"""
+
+    def __init__(self, model, loader, loss, optimizer, steps, schedule):
+        self.model, self.loader, self.loss = model, loader, loss
+        self.optimizer, self.schedule, self.steps = optimizer, schedule, steps
+        self.step = 0
+        self.history = History()
+        self.best = None  # {"step": …, monitor: …} of the best evaluation
+        self.best_weights = None
+        self.seconds = 0.0
+        self.stopped = False
+
+    def stop(self):
+        """Ends the run after this step."""
+        self.stopped = True
+
+    def go(self):
+        """Trains to the end, or to a stop; returns the history."""
+        self.progress = Progress(self.step, self.steps)
+        if self.step and self.step < self.steps:
+            self.progress.say(f"going on from step {self.step} of {self.folder}")
+        try:
+            with _Interrupt() as interrupt:
+                while self.step < self.steps and not self.stopped:
+                    self.advance()
+                    if interrupt.asked:
+                        self.interrupted()
+        finally:
+            self.progress.close()
+        if self.best_weights is not None:
+            self.model.load_state_dict(self.best_weights)
+        return self.history
+
+    def advance(self):
+        """One step, and what is due after it."""
+        began = time.perf_counter()
+        row = self.train_step()
+        self.seconds += time.perf_counter() - began
+        self.step += 1
+        row = {"step": self.step, **row, "seconds": self.seconds}
+        self.history.steps.append(row)
+        self.progress.step(row)
+        for callback in self.callbacks:
+            callback(self)
+        last = self.step == self.steps or self.stopped
+        if self.evaluate and (last or self.step % self.evaluate_every == 0):
+            self.assess()
+            last = last or self.stopped
+        if self.folder and (last or self.step % self.save_every == 0):
+            self.save()
+
+    def train_step(self):
+        """Forward and backward over the batches of a step, then the update."""
+        self.model.train()
+        first = self.step * self.accumulate
+        batches = [self.loader.batch(first + i) for i in range(self.accumulate)]
+        weights = [count_targets(batch) for batch in batches]
+        self.optimizer.zero_grad()
+        total = 0.0
+        for batch, weight in zip(batches, weights, strict=True):
+            share = weight / sum(weights)
+            before = random.get_state()
+            loss = self.loss(self.model, *on_device(batch, self.model.device))
+            value = float(loss)
+            if not math.isfinite(value):
+                self.diverged(value, batch, before)
+            (loss * share if len(batches) > 1 else loss).backward()
+            total += value * share
+        groups = self.optimizer.param_groups
+        parameters = [p for group in groups for p in group["params"]]
+        limit = math.inf if self.clip_norm is None else self.clip_norm
+        try:
+            norm = clip_grad_norm_(parameters, limit, error_if_nonfinite=True)
+        except RuntimeError:
+            self.damaged()
+        lr = groups[0]["lr"]
+        self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
+        return {"loss": total, "lr": lr, "grad_norm": norm}
+
+    def assess(self):
+        """Evaluates, keeps the weights if they are the best, counts patience."""
+        results = self.evaluate(self.model)
+        row = {"step": self.step, **results}
+        self.history.evaluations.append(row)
+        recent = self.history.loss[-self.evaluate_every :]
+        self.progress.evaluated(row, sum(recent) / len(recent), self.seconds)
+        if self.monitor not in results:
+            raise KeyError(f"monitor={self.monitor!r} is not among {sorted(results)}")
+        if self.best is None or results[self.monitor] < self.best[self.monitor]:
+            self.best = row
+            state = self.model.state_dict()
+            self.best_weights = {name: array.copy() for name, array in state.items()}
+        elif self.patience:
+            evaluated = [past["step"] for past in self.history.evaluations]
+            if len(evaluated) - 1 - evaluated.index(self.best["step"]) >= self.patience:
+                self.progress.say(
+                    f"no better {self.monitor} than that of step {self.best['step']} "
+                    f"in {self.patience} evaluations: stopping early"
+                )
+                self.stop()
+
+    # ---- when something goes wrong ----
+
+    def interrupted(self):
+        """Ctrl-C, between two steps: saves and says how to go on."""
+        text = f"stopped after step {self.step} of {self.steps}"
+        if self.folder:
+            self.save()
+            text += f", saved in {self.folder}: run the same again and it goes on there"
+        self.progress.say(text)
+        raise KeyboardInterrupt(text)
+
+    def diverged(self, value, batch, before):
+        """Computes the loss once more, watched, to name the op; always raises."""
+        random.set_state(before)
+        where = "no op made it from finite numbers: a weight is not finite already"
+        try:
+            with debug(infinite=True):
+                self.loss(self.model, *on_device(batch, self.model.device))
+        except FloatingPointError as error:
+            where = str(error)
+        raise FloatingPointError(f"step {self.step + 1}: the loss is {value}: {where}")
+
+    def damaged(self):
+        """Names the parameter whose gradient is not finite; always raises."""
+        named = dict(self.model.named_parameters())
+        bad = (
+            n
+            for n, p in named.items()
+            if p.grad is not None and not p.grad.isfinite().all()
+        )
+        raise FloatingPointError(
+            f"step {self.step + 1}: the loss is finite, but the gradient of "
+            f"{next(bad, 'all parameters together')} is not: minibig.debug() names the "
+            "op; a lower learning rate may help"
+        )
+
+    def save(self):
+        """Writes a checkpoint; a checkpoint of the same step is replaced."""
+        save_checkpoint(self.folder, self.step, *pack(self))
+
+    def load(self):
+        """Goes on from the newest checkpoint in the folder."""
+        unpack(self, load_checkpoint(self.folder))
+
+
+class _Interrupt:
+    """Notes the first Ctrl-C, so that a step is never left half done; a second one acts
+    at once. Only the main thread gets signals; elsewhere this does nothing."""
+
+    def __enter__(self):
+        self.asked = False
+        self.main = threading.current_thread() is threading.main_thread()
+        if self.main:
+            self.before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def _note(self, *_):
+        self.asked = True
+        signal.signal(signal.SIGINT, self.before)
+
+    def __exit__(self, *error):
+        if self.main:
+            signal.signal(signal.SIGINT, self.before)

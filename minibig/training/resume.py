@@ -1,0 +1,80 @@
+"""A training run as arrays and JSON, and back: what a checkpoint holds."""
+
+import numpy as np
+
+from .. import __version__, random
+from ..backend import is_array, to_device
+
+
+def pack(run):
+    """(arrays, info) that hold all of a run but its data, model class and settings."""
+    arrays = {f"model.{n}": a for n, a in run.model.state_dict().items()}
+    arrays |= {f"best.{n}": a for n, a in (run.best_weights or {}).items()}
+    state = run.optimizer.state_dict()
+    counts = {}
+    for index, entry in state["state"].items():
+        for name, value in entry.items():
+            if is_array(value):
+                arrays[f"optimizer.{index}.{name}"] = value
+            else:
+                counts[f"{index}.{name}"] = value
+    arrays = {name: to_device(array, "cpu") for name, array in arrays.items()}
+    info = {
+        "run": run.info,
+        "optimizer": {"groups": state["param_groups"], "counts": counts},
+        "schedule": None if run.schedule is None else run.schedule.state_dict(),
+        "random": random.get_state(),
+        "steps": run.history.steps,
+        "evaluations": run.history.evaluations,
+        "best": run.best,
+        "seconds": run.seconds,
+        "data": run.loader.hash,
+        "versions": {"minibig": __version__, "numpy": np.__version__},
+    }
+    return arrays, info
+
+
+def unpack(run, checkpoint):
+    """Puts a run where the checkpoint was taken.
+
+    Raises ValueError where it belongs to another run: other data, other `info`, a model
+    or optimizer of another shape.
+    """
+    info = checkpoint.info
+    _same(checkpoint.path, "the data (hash)", info["data"], run.loader.hash)
+    for key in sorted(info["run"].keys() | run.info.keys()):
+        _same(checkpoint.path, key, info["run"].get(key), _listed(run.info.get(key)))
+    weights, best, state = {}, {}, {}
+    for name, array in checkpoint.arrays.items():
+        kind, _, rest = name.partition(".")
+        if kind == "optimizer":
+            index, _, slot = rest.partition(".")
+            state.setdefault(int(index), {})[slot] = array
+        else:
+            {"model": weights, "best": best}[kind][rest] = array
+    for name, count in info["optimizer"]["counts"].items():
+        index, _, slot = name.partition(".")
+        state.setdefault(int(index), {})[slot] = count
+    run.model.load_state_dict(weights)
+    run.optimizer.load_state_dict(
+        {"state": state, "param_groups": info["optimizer"]["groups"]}
+    )
+    if run.schedule is not None:
+        run.schedule.load_state_dict(info["schedule"])
+    random.set_state(info["random"])
+    run.step, run.seconds, run.best = checkpoint.step, info["seconds"], info["best"]
+    run.best_weights = best or None
+    run.history.steps, run.history.evaluations = info["steps"], info["evaluations"]
+
+
+def _listed(value):
+    """As JSON gives it back: tuples as lists."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _same(path, what, saved, ours):
+    if saved != ours:
+        raise ValueError(
+            f"{path} belongs to another run: {what} was {saved!r} there and is "
+            f"{ours!r} here; give another folder, or remove that one"
+        )
