@@ -54,8 +54,8 @@ def generate(
     keeps the k likeliest, `top_p` the fewest whose probabilities reach p (arXiv
     1904.09751). A row that has drawn one of `stop_ids` repeats it until all rows have
     ended. Only the last `context_length` tokens are seen. The same `seed` gives the
-    same text; without one, draws come from the stream "generate". `use_cache=False` computes
-    every step anew: slower, with the same result.
+    same text; without one, draws come from the stream "generate". `use_cache=False`
+    computes every step anew: slower, with the same result.
     """
     rows = _prompt(ids)
     _check_settings(max_new_tokens, temperature, top_k, top_p)

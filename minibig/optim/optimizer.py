@@ -39,7 +39,7 @@ class Optimizer:
     keeps for each parameter in `state_names`, and writes `_update`. `param_groups` may
     be changed between steps (schedules do); `state` goes by the parameter's number.
     Raises ValueError or TypeError for parameters or settings that cannot work.
-    Notebook 04 teaches optimizers.
+    Notebook 03 teaches optimizers.
     """
 
     rules: ClassVar = {}

@@ -1,7 +1,7 @@
 """Schedules: the learning rate as a function of the step, named as in PyTorch.
 
 Each is a closed form of (first rate, step), so a run resumes from the step alone, and
-`lr_at` can draw the whole curve. Notebook 04 draws them.
+`lr_at` can draw the whole curve. Notebook 03 draws them.
 """
 
 import math

@@ -1,0 +1,215 @@
+"""From a preset to a trained language model in a folder, and back from the folder.
+
+text -> tokenizer -> ids -> batches -> GPT -> `fit` -> folder: what `python -m minibig
+train` and notebook 00 do, as functions.
+"""
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import data, random
+from .autograd import no_grad
+from .backend import check_device
+from .data import tales
+from .files import atomic_write, load_arrays, save_arrays
+from .functional import cross_entropy
+from .models import GPT, GPTConfig
+from .optim import AdamW, WarmupCosine
+from .presets import Preset
+from .training import Evaluation, fit, next_token_loss
+
+BEGIN, END = "<|begin|>", "<|end|>"
+CORPORA = {
+    "documentation": data.documentation,
+    "docstrings": data.docstrings,
+    "library": data.library_source,
+    "statements": data.statements,
+    "tales": None,  # documents from a grammar, made to measure
+}
+STORIES = {"train": 20000, "validation": 500, "test": 2000}
+
+
+@dataclass
+class Trained:
+    """What a run leaves: the model with its best weights, and how good it is."""
+
+    model: GPT
+    tokenizer: data.tokenizers.Tokenizer
+    history: object
+    results: dict  # name → number, on held-out text
+    seconds: float
+
+
+@dataclass
+class Task:
+    """A text made ready: batches to train on, to watch and to judge by."""
+
+    tokenizer: data.tokenizers.Tokenizer
+    training: data.loader.Loader
+    watching: data.loader.Loader
+    judge: object  # function of the model that returns {name: number}
+
+
+def train(preset, folder, *, text=None, device="cpu", say=print):
+    """Trains the model of a preset in `folder`, or goes on there; returns a Trained.
+
+    `text` stands in for the preset's corpus; its last tenth is held out. The folder
+    gets checkpoints, and at the end config.json, tokenizer.json and model.safetensors.
+    Raises ValueError where the text is too short, or the folder belongs to another run.
+    """
+    check_device(device)
+    began = time.perf_counter()
+    task = prepare(preset, text)
+    random.seed(preset.seed)
+    config = GPTConfig(
+        task.tokenizer.vocab_size, preset.context_length, preset.n_layer, preset.n_head,
+        preset.n_embd, preset.dropout, preset.bias,
+    )  # fmt: skip
+    model = GPT(config).to(device)
+    say(f"{task.tokenizer!r}; {model.num_parameters():,} parameters on {device}")
+    optimizer = make_optimizer(model, preset)
+    schedule = WarmupCosine(optimizer, preset.warmup, preset.steps, preset.min_lr)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = dataclasses.asdict(preset) | {"tokenizer_hash": task.tokenizer.hash}
+    history = fit(
+        model, task.training, next_token_loss, optimizer, steps=preset.steps,
+        schedule=schedule, clip_norm=preset.clip_norm, evaluate=task.watching,
+        folder=folder, info=settings,
+    )  # fmt: skip
+    results = task.judge(model)
+    save_model(model, task.tokenizer, folder, {"results": results})
+    return Trained(model, task.tokenizer, history, results, time.perf_counter() - began)
+
+
+def make_optimizer(model, preset):
+    """AdamW that decays matrices and leaves vectors (norms, biases) alone."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": preset.weight_decay}]
+    if vectors:
+        groups.append({"params": vectors, "weight_decay": 0.0})
+    return AdamW(groups, lr=preset.lr, betas=(0.9, preset.beta2))
+
+
+def prepare(preset, text=None):
+    """The Task of a preset: its corpus, or `text` in its stead, read and cut."""
+    if text is None and preset.corpus == "tales":
+        return _tales(preset)
+    text = CORPORA[preset.corpus]().text if text is None else text
+    length = preset.context_length
+    cut = int(len(text) * (1 - preset.held_out))
+    tokenizer = make_tokenizer(preset, text)
+    # The split is by characters, so that no piece of a word reaches over it.
+    ids, held_out = (
+        np.array(tokenizer.encode(part), np.int64) for part in (text[:cut], text[cut:])
+    )
+    shortest = min(len(ids), len(held_out))
+    if shortest < length + 1:
+        raise ValueError(
+            f"the text is too short: of its {len(text)} characters {shortest} tokens "
+            f"are held out, and a context of {length} needs {length + 1}: about "
+            f"{int((length + 1) / preset.held_out)} tokens in all"
+        )
+    crops = data.RandomCrops(
+        ids, context_length=length, batch_size=preset.batch_size, seed=preset.seed
+    )
+    windows = data.Windows(held_out, context_length=length, batch_size=64)
+    return Task(tokenizer, crops, windows, Evaluation(windows, next_token_loss))
+
+
+def make_tokenizer(preset, text):
+    """The tokenizer that the preset names, trained on `text`."""
+    if preset.tokenizer == "char":
+        return data.CharTokenizer.train(text)
+    if preset.tokenizer == "word":
+        return data.WordTokenizer.train(text, max_size=preset.vocab_size)
+    return data.BPETokenizer.train(text, preset.vocab_size)
+
+
+def _tales(preset):
+    stories = {
+        split: tales.generate(count, preset.seed, split)
+        for split, count in STORIES.items()
+    }
+    tokenizer = data.WordTokenizer.train(
+        stories["train"], unknown=False, special_tokens=(BEGIN, END)
+    )
+    loaders = {
+        split: document_loader(part, tokenizer, preset, shuffle=split == "train")
+        for split, part in stories.items()
+    }
+
+    def judge(model):
+        floor = [-tales.log_probability(story) for story in stories["test"]]
+        ratio = tales.excess(document_losses(model, loaders["test"]), floor)
+        return {"excess": ratio.value, "standard_error": ratio.standard_error}
+
+    return Task(tokenizer, loaders["train"], loaders["validation"], judge)
+
+
+def document_loader(documents, tokenizer, preset, shuffle):
+    """One document a row: begin token, its tokens, end token."""
+    ids = [tokenizer.encode(document) for document in documents]
+    begin, end = (tokenizer.special_tokens[name] for name in (BEGIN, END))
+    return data.Documents(
+        ids, context_length=preset.context_length, begin_id=begin, end_id=end,
+        batch_size=preset.batch_size, seed=preset.seed, shuffle=shuffle,
+    )  # fmt: skip
+
+
+@no_grad()
+def document_losses(model, loader):
+    """Nats of each document of a loader, in order, its end token included."""
+    model.eval()
+    losses = [
+        cross_entropy(model(inputs), targets, reduction="none").sum(1).numpy()
+        for inputs, targets in loader
+    ]
+    return np.concatenate(losses).astype(np.float64)
+
+
+def save_model(model, tokenizer, folder, extra=None):
+    """Writes config.json, tokenizer.json and model.safetensors into `folder`."""
+    folder = Path(folder)
+    tokenizer.save(folder / "tokenizer.json")
+    config = {"model": "gpt", **dataclasses.asdict(model.config), **(extra or {})}
+    with atomic_write(folder / "config.json") as file:
+        file.write(json.dumps(config, indent=1).encode())
+    arrays = {name: a for name, a in model.to("cpu").state_dict().items()}
+    save_arrays(folder / "model.safetensors", arrays)
+
+
+def load_model(folder, device="cpu"):
+    """(model, tokenizer) from a folder that `save_model` or a finished run has written.
+
+    Raises FileNotFoundError where a file is missing, ValueError where one is damaged.
+    """
+    folder = Path(folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    names = {field.name for field in dataclasses.fields(GPTConfig)}
+    model = GPT(GPTConfig(**{k: v for k, v in config.items() if k in names}))
+    model.load_state_dict(load_arrays(folder / "model.safetensors")[0])
+    return model.to(device).eval(), data.load_tokenizer(folder / "tokenizer.json")
+
+
+def write(model, tokenizer, prompt, length, **settings):
+    """`prompt` and about `length` tokens that the model adds to it, as text."""
+    ids = tokenizer.encode(prompt) if prompt else []
+    begin = tokenizer.special_tokens.get(BEGIN)
+    ids = ids if begin is None else [begin, *ids]
+    end = tokenizer.special_tokens.get(END)
+    stops = () if end is None else (end,)
+    out = model.generate(ids or [0], length, stop_ids=stops, **settings)
+    return tokenizer.decode(out.numpy(), skip_special_tokens=True)
+
+
+__all__ = [
+    "CORPORA", "Preset", "Trained", "load_model", "prepare", "save_model", "train",
+    "write",
+]  # fmt: skip
