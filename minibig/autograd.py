@@ -176,7 +176,7 @@ def _add(slots, key, dx, owned):
     if ours:
         total += dx
     else:
-        total = total + dx
+        total = _as_array(total + dx)
     slots[key] = (total, True)
 
 
@@ -211,9 +211,12 @@ def owner_of(array):
 
 def _captured(function):
     """Owners of all arrays that a function holds, also through functions and lists."""
-    owners, todo = set(), [function]
+    owners, seen, todo = set(), set(), [function]
     while todo:
         item = todo.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
         if is_array(item):
             owners.add(owner_of(item))
         elif isinstance(item, (tuple, list)):

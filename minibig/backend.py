@@ -132,7 +132,7 @@ def erf(x):
 
 # ---- blocks of rows: cache and cores for NumPy --------------------------------------
 
-BLOCK = 1 << 17  # elements a block should touch: 512 kB of float32
+BLOCK = 1 << 16  # elements a block should touch: 256 kB of float32
 PRODUCT = 1 << 21  # multiplications that are worth a second thread
 
 

@@ -4,6 +4,8 @@ The drawn ones come from the stream "tensors" of `minibig.random`, on the CPU, s
 both devices get the same numbers.
 """
 
+import operator
+
 import numpy as np
 
 from . import backend
@@ -11,11 +13,14 @@ from .random import generator
 from .tensor import Tensor
 
 
-def _shape(sizes):
-    sizes = (
-        sizes[0] if len(sizes) == 1 and not hasattr(sizes[0], "__index__") else sizes
-    )
-    return tuple(int(n) for n in sizes)
+def shape_of(sizes):
+    """The shape meant by f(2, 3) or f((2, 3)); TypeError unless of whole numbers."""
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        sizes = sizes[0]
+    try:
+        return tuple(operator.index(n) for n in sizes)
+    except TypeError:
+        raise TypeError(f"sizes are whole numbers, not {sizes}") from None
 
 
 def _place(array, dtype, device, requires_grad):
@@ -34,19 +39,22 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False):
     if isinstance(data, Tensor):
         data = data.array
     if backend.is_array(data):
-        device = device or backend.device_of(data)
-        array = backend.to_device(data.copy(), backend.check_device(device))
+        device, array = device or backend.device_of(data), data.copy()
     else:
-        array = _from_python(data)
-        device = device or backend.default_device()
-        array = backend.to_device(array, backend.check_device(device))
+        device, array = device or backend.default_device(), _from_python(data)
+    _check_numbers(array.dtype)
+    array = backend.to_device(array, backend.check_device(device))
     if dtype is not None:
+        _check_numbers(np.dtype(dtype))
         array = array.astype(dtype, copy=False)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"a tensor holds numbers; this is data of dtype {array.dtype}")
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return Tensor(array, requires_grad)
+
+
+def _check_numbers(dtype):
+    if dtype.kind not in "fiub":
+        raise TypeError(f"a tensor holds numbers; this is data of dtype {dtype}")
 
 
 def _from_python(data):
@@ -67,19 +75,17 @@ def _holds_arrays(data):
 
 def zeros(*sizes, dtype="float32", device=None, requires_grad=False):
     """A tensor of zeros of the given sizes."""
-    return _place(np.zeros(_shape(sizes), dtype), dtype, device, requires_grad)
+    return _place(np.zeros(shape_of(sizes), dtype), dtype, device, requires_grad)
 
 
 def ones(*sizes, dtype="float32", device=None, requires_grad=False):
     """A tensor of ones of the given sizes."""
-    return _place(np.ones(_shape(sizes), dtype), dtype, device, requires_grad)
+    return _place(np.ones(shape_of(sizes), dtype), dtype, device, requires_grad)
 
 
 def full(size, value, *, dtype=None, device=None, requires_grad=False):
     """A tensor of the given size (a tuple) filled with `value`."""
-    dtype = dtype or (
-        "float32" if isinstance(value, float) else np.asarray(value).dtype
-    )
+    dtype = dtype or ("float32" if isinstance(value, float) else tensor(value).dtype)
     return _place(np.full(size, value), dtype, device, requires_grad)
 
 
@@ -111,13 +117,13 @@ def eye(n, *, dtype="float32", device=None):
 
 def randn(*sizes, dtype="float32", device=None, requires_grad=False):
     """Numbers from the normal distribution of mean 0 and variance 1."""
-    drawn = generator("tensors").standard_normal(_shape(sizes))
+    drawn = generator("tensors").standard_normal(shape_of(sizes))
     return _place(drawn, dtype, device, requires_grad)
 
 
 def rand(*sizes, dtype="float32", device=None, requires_grad=False):
     """Numbers spread evenly over [0, 1)."""
-    drawn = generator("tensors").random(_shape(sizes), np.float32)
+    drawn = generator("tensors").random(shape_of(sizes), np.float32)
     return _place(drawn, dtype, device, requires_grad)
 
 

@@ -87,8 +87,8 @@ def log_softmax(x, dim):
 
 
 def _axis(x, dim, name):
-    axis = checked_dim(dim, x.ndim, name)
-    if not x.ndim or not x.shape[axis]:
+    axis = checked_dim(dim, x.ndim, name, alone=True)
+    if not x.shape[axis]:
         raise ValueError(f"{name}: no elements along dim {dim} of shape {x.shape}")
     return axis
 
@@ -228,6 +228,7 @@ def _reduced(costs, reduction):
 
 
 def _pair(name, x, target):
+    _floats(name, input=x)
     target = target if isinstance(target, Tensor) else tensor(target, device=x.device)
     x, target = operands(x, target.to(x.dtype), name)
     _floats(name, input=x, target=target)
@@ -292,8 +293,8 @@ def _check_attention(q, k, v):
     shapes = f"q {q.shape}, k {k.shape}, v {v.shape}"
     if min(q.ndim, k.ndim, v.ndim) < 2:
         raise ValueError(f"attention: at least 2 dimensions (T, D) needed: {shapes}")
-    if q.shape[-1] != k.shape[-1]:
-        raise ValueError(f"attention: q and k differ in head width: {shapes}")
+    if q.shape[-1] != k.shape[-1] or not q.shape[-1]:
+        raise ValueError(f"attention: q and k need one head width above 0: {shapes}")
     if k.shape[-2] != v.shape[-2] or not k.shape[-2]:
         raise ValueError(
             f"attention: k and v need as many rows, one at least: {shapes}"
@@ -319,6 +320,8 @@ def _split_mask(attn_mask, shape, q):
 
 
 def normalize(x, p=2.0, dim=1, eps=1e-12):
-    """x divided by its p-norm along `dim` (at least eps)."""
-    length = (x.abs() ** p).sum(dim, keepdim=True) ** (1 / p)
-    return x / maximum(length, eps)
+    """x divided by its p-norm along `dim`, or by eps if that is larger."""
+    total = (x.abs() ** p).sum(dim, keepdim=True)
+    # Bounded before the root, whose slope at 0 is infinite.
+    least = max(eps**p, float(np.finfo(x.dtype).tiny))
+    return x / maximum(total, least) ** (1 / p)

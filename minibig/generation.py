@@ -3,10 +3,15 @@
 Taught by notebook 11.
 """
 
+import math
+from numbers import Integral
+
 import numpy as np
 
 from . import backend
 from .autograd import no_grad
+from .creation import tensor
+from .nn.module import evaluating
 from .random import at, generator
 from .tensor import Tensor
 
@@ -51,22 +56,20 @@ def generate(
     """`ids` (T,) or (B, T) with up to `max_new_tokens` more, each drawn from the model.
 
     temperature 0 takes the likeliest token; otherwise logits are divided by it. `top_k`
-    keeps the k likeliest, `top_p` the fewest whose probabilities reach p (arXiv
-    1904.09751). A row that has drawn one of `stop_ids` repeats it until all rows have
-    ended. Only the last `context_length` tokens are seen. The same `seed` gives the
-    same text; without one, draws come from the stream "generate". `use_cache=False`
-    computes every step anew: slower, with the same result.
+    keeps the k likeliest (and their equals), `top_p` the fewest whose probabilities
+    reach p (arXiv 1904.09751). A row that has drawn one of `stop_ids` repeats it until
+    all rows have ended. Only the last `context_length` tokens are seen. The same `seed`
+    gives the same text; without one, draws come from the stream "generate".
+    `use_cache=False` computes every step anew: slower, with the same result.
     """
     rows = _prompt(ids)
     _check_settings(max_new_tokens, temperature, top_k, top_p)
     rng = generator("generate") if seed is None else at("generate", 0, seed)
-    stops = np.asarray([stop_ids] if isinstance(stop_ids, int) else list(stop_ids), int)
+    stops = [stop_ids] if isinstance(stop_ids, Integral) else list(stop_ids)
     single, rows = rows.ndim == 1, np.atleast_2d(rows)
     cache = _cache_for(model) if use_cache else None
     ended = np.zeros(len(rows), bool)
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for _ in range(max_new_tokens):
             logits = _last_logits(model, rows, cache)
             chosen = choose(logits, rng, temperature, top_k, top_p)
@@ -75,13 +78,11 @@ def generate(
             ended |= np.isin(chosen, stops)
             if ended.all():
                 break
-    finally:
-        model.train(training)
     return Tensor(rows[0] if single else rows)
 
 
 def _prompt(ids):
-    array = np.asarray(ids.numpy() if isinstance(ids, Tensor) else ids)
+    array = tensor(ids).numpy()
     if array.dtype.kind not in "iu" or array.ndim not in (1, 2) or not array.size:
         raise ValueError(
             "generate needs at least one token id, (T,) or (B, T) whole numbers, not "
@@ -91,12 +92,14 @@ def _prompt(ids):
 
 
 def _check_settings(max_new_tokens, temperature, top_k, top_p):
-    if max_new_tokens < 0:
-        raise ValueError(f"generate: max_new_tokens {max_new_tokens} is below 0")
-    if not temperature >= 0:
-        raise ValueError(f"generate: temperature {temperature} is below 0")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"generate: top_k {top_k} keeps no token: at least 1")
+    if not isinstance(max_new_tokens, Integral) or max_new_tokens < 0:
+        raise ValueError(
+            f"generate: max_new_tokens is a whole number from 0, not {max_new_tokens}"
+        )
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"generate: temperature {temperature} is not in 0 … infinity")
+    if top_k is not None and (not isinstance(top_k, Integral) or top_k < 1):
+        raise ValueError(f"generate: top_k is a whole number from 1, not {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"generate: top_p {top_p} is not in 0 … 1 (0 excluded)")
 
@@ -119,7 +122,7 @@ def _last_logits(model, rows, cache):
 
 def choose(logits, rng, temperature=1.0, top_k=None, top_p=None):
     """A token id for each row of logits (B, V), drawn with a NumPy Generator."""
-    if not np.isfinite(logits.max(-1)).all() or np.isnan(logits).any():
+    if not np.isfinite(logits.max(-1)).all():  # a NaN is the maximum of its row
         raise FloatingPointError(
             "the model's logits are not finite: its weights are damaged, or training "
             "diverged"
@@ -136,8 +139,8 @@ def choose(logits, rng, temperature=1.0, top_k=None, top_p=None):
     p /= p.sum(-1, keepdims=True)
     if top_p is not None:
         p = _nucleus(p, top_p)
-    reached = p.cumsum(-1) > rng.random((len(p), 1)) * p.sum(-1, keepdims=True)
-    return reached.argmax(-1)
+    reached = p.cumsum(-1)
+    return (reached > rng.random((len(p), 1)) * reached[:, -1:]).argmax(-1)
 
 
 def _nucleus(p, top_p):

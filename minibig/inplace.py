@@ -5,9 +5,12 @@ counted, and a backward pass that needs the old numbers refuses. (`x += y` is
 `x = x + y`: a new tensor, always right.)
 """
 
+import numpy as np
+
 from . import backend
 from .autograd import mode
 from .creation import tensor
+from .operators import check_broadcast
 from .tensor import Tensor, bare_index
 
 
@@ -19,7 +22,7 @@ def _writable(x, name):
             "do it under minibig.no_grad(), or make a new tensor instead"
         )
     if not getattr(x.array.flags, "writeable", True) or _repeated(x.array):
-        x.array = x.array.copy()
+        x.array, x.version = x.array.copy(), [0, None]  # no longer a view
     return x.array
 
 
@@ -40,15 +43,39 @@ def _plain(value, like):
     return value.array
 
 
+def _operand(value, x, name):
+    """`value` for an in-place operation on x; raises where x cannot take it."""
+    value = _plain(value, x)
+    shape = getattr(value, "shape", ())
+    check_broadcast(name, x.shape, shape)
+    if np.broadcast_shapes(x.shape, shape) != x.shape:
+        raise ValueError(f"{name}: shape {shape} does not fit into {x.shape}")
+    return value
+
+
+def _addend(value, x, name):
+    """An operand for arithmetic, whose result x must be able to hold."""
+    value = _operand(value, x, name)
+    floats = isinstance(value, float) or getattr(value, "dtype", x.dtype).kind == "f"
+    if floats and x.dtype.kind != "f":
+        raise TypeError(f"{name}: {x.dtype} holds no fractions: use .float() first")
+    return value
+
+
 def __setitem__(x, index, value):
     """x[index] = value, broadcast."""
-    _writable(x, "assignment")[bare_index(index)] = _plain(value, x)
+    array, value = _writable(x, "assignment"), _plain(value, x)
+    try:
+        array[bare_index(index)] = value
+    except (IndexError, ValueError) as error:
+        what = f"assignment to a tensor of {x.shape}"
+        raise type(error)(f"{what}: {error}") from None
     x.changed()
 
 
 def copy_(x, other):
     """Takes over the numbers of `other`, broadcast."""
-    _writable(x, "copy_")[...] = _plain(other, x)
+    _writable(x, "copy_")[...] = _operand(other, x, "copy_")
     x.changed()
     return x
 
@@ -66,7 +93,7 @@ def zero_(x):
 def add_(x, other):
     """x + other, in the memory of x."""
     array = _writable(x, "add_")
-    array += _plain(other, x)
+    array += _addend(other, x, "add_")
     x.changed()
     return x
 
@@ -74,7 +101,7 @@ def add_(x, other):
 def mul_(x, other):
     """x * other, in the memory of x."""
     array = _writable(x, "mul_")
-    array *= _plain(other, x)
+    array *= _addend(other, x, "mul_")
     x.changed()
     return x
 

@@ -216,7 +216,7 @@ def sigmoid(x):
 
 def relu(x):
     """max(x, 0)."""
-    return apply(elementwise.relu, x)
+    return apply(elementwise.relu, x if isinstance(x, Tensor) else tensor(x))
 
 
 def isnan(x):
@@ -242,7 +242,12 @@ def _without_gradient(symbol, compute):
             a, b = operands(a, b, symbol)
         except TypeError:
             return NotImplemented
-        result = compute(*(x.array if isinstance(x, Tensor) else x for x in (a, b)))
+        arrays = [x.array if isinstance(x, Tensor) else x for x in (a, b)]
+        try:
+            result = compute(*arrays)
+        except TypeError:
+            types = " and ".join(str(getattr(x, "dtype", type(x))) for x in arrays)
+            raise TypeError(f"{symbol} takes whole numbers, not {types}") from None
         return Tensor(result if backend.is_array(result) else np.asarray(result))
 
     return method
@@ -254,6 +259,8 @@ def _reflected(function):
 
 def invert(x):
     """~x: not, for booleans."""
+    if x.dtype.kind == "f":
+        raise TypeError(f"~ is for booleans and whole numbers, not {x.dtype}")
     return Tensor(~x.array)
 
 

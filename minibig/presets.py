@@ -39,7 +39,7 @@ PRESETS = {
         about="one minute: the Python documentation in byte-level BPE pieces",
         corpus="documentation", tokenizer="bpe", vocab_size=1024, context_length=64,
         n_layer=4, n_head=4, n_embd=128, batch_size=12, steps=700, lr=3e-3, min_lr=3e-4,
-        warmup=50, prompt="The ",
+        warmup=50, prompt="The",
     ),
     "nanogpt-cpu": Preset(
         about="nanoGPT's small CPU recipe, in characters; made for --text FILE",
@@ -49,8 +49,8 @@ PRESETS = {
     ),
     "tales": Preset(
         about="little stories whose best possible loss is known exactly",
-        corpus="tales", tokenizer="word", vocab_size=None, context_length=96, n_layer=4,
-        n_head=4, n_embd=128, batch_size=32, steps=1500, lr=3e-3, min_lr=1e-4,
+        corpus="tales", tokenizer="word", vocab_size=None, context_length=75, n_layer=4,
+        n_head=4, n_embd=128, batch_size=32, steps=1500, lr=4e-3, min_lr=1e-4,
         warmup=50, weight_decay=0.01, prompt="",
     ),
 }  # fmt: skip

@@ -14,11 +14,12 @@ import numpy as np
 
 from . import data, random
 from .autograd import no_grad
-from .backend import check_device
+from .backend import check_device, to_device
 from .data import tales
-from .files import atomic_write, load_arrays, save_arrays
+from .files import FileError, atomic_write, load_arrays, save_arrays
 from .functional import cross_entropy
 from .models import GPT, GPTConfig
+from .nn import evaluating
 from .optim import AdamW, WarmupCosine
 from .presets import Preset
 from .training import Evaluation, fit, next_token_loss
@@ -31,7 +32,11 @@ CORPORA = {
     "statements": data.statements,
     "tales": None,  # documents from a grammar, made to measure
 }
-STORIES = {"train": 20000, "validation": 500, "test": 2000}
+STORIES = {"train": 48000, "validation": 500, "test": 2000}
+
+
+class TextError(ValueError):
+    """A text that a preset cannot learn from."""
 
 
 @dataclass
@@ -60,7 +65,8 @@ def train(preset, folder, *, text=None, device="cpu", say=print):
 
     `text` stands in for the preset's corpus; its last tenth is held out. The folder
     gets checkpoints, and at the end config.json, tokenizer.json and model.safetensors.
-    Raises ValueError where the text is too short, or the folder belongs to another run.
+    Raises TextError where the text is too short, ValueError where the folder belongs to
+    another run.
     """
     check_device(device)
     began = time.perf_counter()
@@ -83,7 +89,8 @@ def train(preset, folder, *, text=None, device="cpu", say=print):
         folder=folder, info=settings,
     )  # fmt: skip
     results = task.judge(model)
-    save_model(model, task.tokenizer, folder, {"results": results})
+    extra = {"preset": dataclasses.asdict(preset), "results": results}
+    save_model(model, task.tokenizer, folder, extra)
     return Trained(model, task.tokenizer, history, results, time.perf_counter() - began)
 
 
@@ -111,7 +118,7 @@ def prepare(preset, text=None):
     )
     shortest = min(len(ids), len(held_out))
     if shortest < length + 1:
-        raise ValueError(
+        raise TextError(
             f"the text is too short: of its {len(text)} characters {shortest} tokens "
             f"are held out, and a context of {length} needs {length + 1}: about "
             f"{int((length + 1) / preset.held_out)} tokens in all"
@@ -166,11 +173,11 @@ def document_loader(documents, tokenizer, preset, shuffle):
 @no_grad()
 def document_losses(model, loader):
     """Nats of each document of a loader, in order, its end token included."""
-    model.eval()
-    losses = [
-        cross_entropy(model(inputs), targets, reduction="none").sum(1).numpy()
-        for inputs, targets in loader
-    ]
+    with evaluating(model):
+        losses = [
+            cross_entropy(model(inputs), targets, reduction="none").sum(1).numpy()
+            for inputs, targets in loader
+        ]
     return np.concatenate(losses).astype(np.float64)
 
 
@@ -181,21 +188,44 @@ def save_model(model, tokenizer, folder, extra=None):
     config = {"model": "gpt", **dataclasses.asdict(model.config), **(extra or {})}
     with atomic_write(folder / "config.json") as file:
         file.write(json.dumps(config, indent=1).encode())
-    arrays = {name: a for name, a in model.to("cpu").state_dict().items()}
+    arrays = {name: to_device(a, "cpu") for name, a in model.state_dict().items()}
     save_arrays(folder / "model.safetensors", arrays)
 
 
 def load_model(folder, device="cpu"):
     """(model, tokenizer) from a folder that `save_model` or a finished run has written.
 
-    Raises FileNotFoundError where a file is missing, ValueError where one is damaged.
+    Raises FileNotFoundError where a file is missing, FileError where one is damaged.
     """
     folder = Path(folder)
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config = read_config(folder)
+    tokenizer = data.load_tokenizer(folder / "tokenizer.json")
+    arrays = load_arrays(folder / "model.safetensors")[0]
     names = {field.name for field in dataclasses.fields(GPTConfig)}
-    model = GPT(GPTConfig(**{k: v for k, v in config.items() if k in names}))
-    model.load_state_dict(load_arrays(folder / "model.safetensors")[0])
-    return model.to(device).eval(), data.load_tokenizer(folder / "tokenizer.json")
+    try:
+        sizes = GPTConfig(**{k: v for k, v in config.items() if k in names})
+        if sizes.vocab_size != tokenizer.vocab_size:
+            raise ValueError(f"its tokenizer has {tokenizer.vocab_size} tokens")
+        model = GPT(sizes)
+        model.load_state_dict(arrays)
+    except (TypeError, ValueError) as error:
+        raise FileError(f"the files in {folder} do not go together: {error}") from None
+    return model.to(device).eval(), tokenizer
+
+
+def read_config(folder):
+    """The dict in a model folder's config.json: sizes, and what `train` noted.
+
+    Raises FileNotFoundError where there is none, FileError where it is damaged.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{path} is not JSON: {error}") from None
+    if not isinstance(config, dict) or config.get("model") != "gpt":
+        raise FileError(f'{path} is not of a model from here: it lacks "model": "gpt"')
+    return config
 
 
 def write(model, tokenizer, prompt, length, **settings):
@@ -210,6 +240,6 @@ def write(model, tokenizer, prompt, length, **settings):
 
 
 __all__ = [
-    "CORPORA", "Preset", "Trained", "load_model", "prepare", "save_model", "train",
-    "write",
+    "CORPORA", "Preset", "TextError", "Trained", "load_model", "prepare", "read_config",
+    "save_model", "train", "write",
 ]  # fmt: skip

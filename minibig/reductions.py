@@ -3,7 +3,7 @@
 `dim` is None (all axes), a number or a tuple; negative numbers count from the end.
 """
 
-import builtins
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -20,13 +20,20 @@ class MaxResult(NamedTuple):
     indices: Tensor
 
 
-def checked_dim(dim, ndim, name):
-    """`dim` counted from the front; IndexError where the tensor has no such axis."""
+def checked_dim(dim, ndim, name, alone=False):
+    """`dim` counted from the front; IndexError where the tensor has no such axis.
+
+    `alone`: it must be one axis, not None and not several.
+    """
+    if alone and not hasattr(dim, "__index__"):
+        raise TypeError(f"{name}: dim is one whole number, not {dim!r}")
     if isinstance(dim, (tuple, list)):
         dims = tuple(checked_dim(d, ndim, name) for d in dim)
         if len(set(dims)) < len(dims):
             raise ValueError(f"{name}: dim {tuple(dim)} names an axis twice")
         return dims
+    if dim is not None and not hasattr(dim, "__index__"):
+        raise TypeError(f"{name}: dim is a whole number or a tuple, not {dim!r}")
     if dim is None or -ndim <= dim < ndim:
         return dim if dim is None or dim >= 0 else dim + ndim
     raise IndexError(
@@ -37,14 +44,18 @@ def checked_dim(dim, ndim, name):
 
 def _reduce(op, x, dim, keepdim, **settings):
     axis = checked_dim(dim, x.ndim, op.__name__)
-    if op in (reduction.amax, reduction.amin) and not _has_elements(x, axis):
-        raise ValueError(f"{op.__name__} of no elements: shape {x.shape}, dim {dim}")
+    if op not in (reduction.sum, reduction.product):
+        _need(1, op.__name__, x, axis)
     return apply(op, x, axis=axis, keepdims=keepdim, **settings)
 
 
-def _has_elements(x, axis):
+def _need(least, name, x, axis):
+    """Raises ValueError unless at least that many numbers lie along `axis`."""
     axes = range(x.ndim) if axis is None else np.atleast_1d(axis)
-    return builtins.all(x.shape[i] for i in axes)
+    count = math.prod(x.shape[i] for i in axes)
+    if count < least:
+        few = f"of {count} numbers, but it needs {least}" if count else "of no elements"
+        raise ValueError(f"{name} {few}: shape {x.shape}, dim {axis}")
 
 
 def _float(x, name):
@@ -68,19 +79,24 @@ def mean(x, dim=None, keepdim=False):
 
 def var(x, dim=None, keepdim=False, correction=1):
     """The variance along `dim`: Σ (x - mean)² / (n - correction)."""
-    return _reduce(
-        reduction.variance, _float(x, "var"), dim, keepdim, correction=correction
-    )
+    return _spread_of(reduction.variance, "var", x, dim, keepdim, correction)
 
 
 def std(x, dim=None, keepdim=False, correction=1):
     """The standard deviation along `dim`: the root of `var`."""
-    return var(x, dim, keepdim, correction).sqrt()
+    return _spread_of(reduction.deviation, "std", x, dim, keepdim, correction)
+
+
+def _spread_of(op, name, x, dim, keepdim, correction):
+    axis = checked_dim(dim, x.ndim, name)
+    _need(correction + 1, name, _float(x, name), axis)
+    return apply(op, x, axis=axis, keepdims=keepdim, correction=correction)
 
 
 def prod(x, dim=None, keepdim=False):
     """The product along `dim`, a number or None."""
-    return _reduce(reduction.product, x, dim, keepdim)
+    axis = None if dim is None else checked_dim(dim, x.ndim, "prod", alone=True)
+    return _reduce(reduction.product, x, axis, keepdim)
 
 
 def amax(x, dim=None, keepdim=False):
@@ -107,7 +123,7 @@ def min(x, dim=None, keepdim=False):
 
 
 def _best(x, indices, dim, keepdim):
-    axis = checked_dim(dim, x.ndim, "max")
+    axis = checked_dim(dim, x.ndim, "max or min", alone=True)
     values = apply(indexing.gather, x, axis=axis, index=indices.array)
     if keepdim:
         return MaxResult(values, indices)
@@ -125,9 +141,8 @@ def argmin(x, dim=None, keepdim=False):
 
 
 def _search(name, x, dim, keepdim):
-    axis = checked_dim(dim, x.ndim, name)
-    if not _has_elements(x, axis):
-        raise ValueError(f"{name} of no elements: shape {x.shape}, dim {dim}")
+    axis = None if dim is None else checked_dim(dim, x.ndim, name, alone=True)
+    _need(1, name, x, axis)
     return _plain(getattr(backend.array_module(x.array), name), x, axis, keepdim)
 
 
@@ -150,7 +165,9 @@ def all(x, dim=None, keepdim=False):
 
 def cumsum(x, dim):
     """Running sums along `dim`."""
-    return apply(reduction.cumsum, x, axis=checked_dim(dim, x.ndim, "cumsum"))
+    return apply(
+        reduction.cumsum, x, axis=checked_dim(dim, x.ndim, "cumsum", alone=True)
+    )
 
 
 def logsumexp(x, dim, keepdim=False):

@@ -6,28 +6,21 @@ import math
 import numpy as np
 
 from . import backend
-from .creation import tensor
+from .creation import shape_of, tensor
 from .operators import promote
 from .ops import indexing, matmul, shape
 from .reductions import checked_dim
 from .tensor import Tensor, apply
 
 
-def _sizes(sizes):
-    sizes = (
-        sizes[0] if len(sizes) == 1 and not hasattr(sizes[0], "__index__") else sizes
-    )
-    return tuple(int(n) for n in sizes)
-
-
 def reshape(x, *sizes):
     """x in another shape; one size may be -1, which means what is left."""
-    sizes = _sizes(sizes)
+    sizes = shape_of(sizes)
     known = math.prod(n for n in sizes if n != -1)
     whole = (
         known == x.array.size if -1 not in sizes else known and not x.numel() % known
     )
-    if not whole or sizes.count(-1) > 1:
+    if not whole or sizes.count(-1) > 1 or builtins.any(n < -1 for n in sizes):
         raise ValueError(
             f"reshape: {x.numel()} elements of {x.shape} do not fill {sizes}"
         )
@@ -48,7 +41,7 @@ def flatten(x, start_dim=0, end_dim=-1):
 
 def permute(x, *dims):
     """x with its axes in the order `dims`, as a view."""
-    axes = checked_dim(_sizes(dims), x.ndim, "permute")
+    axes = checked_dim(shape_of(dims), x.ndim, "permute")
     if len(axes) != x.ndim:
         raise ValueError(f"permute: {x.ndim} dimensions need as many, not {axes}")
     return apply(shape.permute, x, axes=axes)
@@ -80,7 +73,7 @@ def unsqueeze(x, dim):
 
 def expand(x, *sizes):
     """x repeated along axes of length 1 to `sizes`, as a view; -1 keeps a size."""
-    sizes = _sizes(sizes)
+    sizes = shape_of(sizes)
     if len(sizes) < x.ndim:
         raise ValueError(f"expand: {x.shape} has more dimensions than {sizes}")
     ours = (1,) * (len(sizes) - x.ndim) + x.shape
@@ -135,20 +128,22 @@ def split(x, split_size, dim=0):
     the sizes listed."""
     axis = checked_dim(dim, x.ndim, "split")
     length = x.shape[axis]
-    if isinstance(split_size, int):
+    if hasattr(split_size, "__index__"):
         if split_size < 1:
             raise ValueError(f"split: a piece has at least 1 element, not {split_size}")
         whole, rest = divmod(length, split_size)
         sizes = [split_size] * whole + [rest] * bool(rest) or [0]
     else:
-        sizes = list(split_size)
-    if builtins.sum(sizes) != length:
+        sizes = list(shape_of((split_size,)))
+    if builtins.sum(sizes) != length or builtins.any(n < 0 for n in sizes):
         raise ValueError(f"split: sizes {sizes} do not add up to {length} (dim {dim})")
     return apply(shape.split, x, sizes=tuple(sizes), axis=axis)
 
 
 def chunk(x, chunks, dim=0):
     """At most `chunks` equal pieces of x along `dim`, the last maybe smaller."""
+    if chunks < 1:
+        raise ValueError(f"chunk: x is cut into at least 1 piece, not {chunks}")
     length = x.shape[checked_dim(dim, x.ndim, "chunk")]
     return split(x, builtins.max(1, -(-length // chunks)), dim)
 
@@ -204,7 +199,8 @@ def einsum(equation, *operands):
     Without "->" the axes that occur once remain, in alphabetical order. Raises
     ValueError for an axis with two sizes, a wrong number of axes or operands.
     """
-    if not builtins.all(isinstance(x, Tensor) for x in operands):
+    tensors = builtins.all(isinstance(x, Tensor) for x in operands)
+    if not isinstance(equation, str) or not tensors:
         raise TypeError("einsum takes an equation and Tensors")
     full = _complete_equation(equation.replace(" ", ""), [x.shape for x in operands])
     return apply(matmul.einsum, *_together(operands, "einsum"), equation=full)
@@ -246,6 +242,8 @@ def _check_equation(equation, inputs, output, shapes):
                 raise ValueError(
                     f"einsum: axis {name!r} in {equation!r} has {lengths[name]} and {n}"
                 )
+    if not builtins.all(name.isalpha() for name in lengths):
+        raise ValueError(f"einsum: {equation!r}: axes are named by letters")
     if set(output) - set(lengths) or len(set(output)) < len(output):
         raise ValueError(f"einsum: output {output!r} in {equation!r} is not to be had")
 

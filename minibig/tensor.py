@@ -164,7 +164,12 @@ class Tensor:
             if target == self.device:
                 return self
             return apply(_move, self, device=backend.check_device(target))
-        dtype = np.dtype(target)
+        try:
+            dtype = np.dtype(target or "")  # np.dtype(None) would be float64
+        except TypeError:
+            raise TypeError(
+                f'to() takes "cpu", "cuda" or a dtype, not {target!r}'
+            ) from None
         return (
             self if dtype == self.dtype else apply(elementwise.cast, self, dtype=dtype)
         )
@@ -233,7 +238,9 @@ class Tensor:
                     "that shape: reduce it to one number first, with .sum() or .mean()"
                 )
             return xp.ones_like(self.array)
-        given = gradient.array if isinstance(gradient, Tensor) else xp.asarray(gradient)
+        given = gradient.array if isinstance(gradient, Tensor) else gradient
+        given = given if backend.is_array(given) else xp.asarray(given)
+        backend.array_module(self.array, given)
         if given.shape != self.shape:
             raise ValueError(
                 f"the gradient has shape {given.shape}, the tensor {self.shape}"
@@ -253,6 +260,8 @@ class Tensor:
         used instead. Returns a function that takes the hook off."""
         if not self.requires_grad:
             raise RuntimeError("a hook on a tensor that needs no gradient never runs")
+        if not callable(hook):
+            raise TypeError(f"a hook is a function, not {type(hook).__name__}")
 
         def on_array(dy):
             replaced = hook(Tensor(dy))
@@ -363,4 +372,5 @@ def _like(gradient, dy):
         raise ValueError(
             f"a gradient hook must return a tensor of shape {dy.shape} or None"
         )
+    backend.array_module(dy, replaced)
     return replaced.astype(dy.dtype, copy=False)

@@ -39,8 +39,15 @@ class Team:
     def _help(self, gate, done):
         while True:
             gate.acquire()
+            if self.job is None:
+                return
             self.job()
             done.release()
+
+    def close(self):
+        """Lets the helpers end."""
+        for gate in self.gates:
+            gate.release()
 
     def run(self, serve, count):
         """[serve(0), …, serve(count - 1)], computed side by side.
@@ -63,12 +70,16 @@ class Team:
 
         self.job = job
         helpers = min(self.size - 1, count - 1)
-        with one_blas_thread:
-            for gate in self.gates[:helpers]:
-                gate.release()
-            job()
-            for done in self.done[:helpers]:
-                done.acquire()
+        try:
+            with one_blas_thread:
+                for gate in self.gates[:helpers]:
+                    gate.release()
+                job()
+                for done in self.done[:helpers]:
+                    done.acquire()
+        except BaseException:  # Ctrl-C while waiting: helpers may still be at work
+            _forget_team()
+            raise
         self.job = None
         self.busy.release()
         if errors:
@@ -89,6 +100,8 @@ def set_num_threads(count):
     global _team
     if not isinstance(count, int) or count < 1:
         raise ValueError(f"the number of threads is at least 1, not {count!r}")
+    if _team is not None:
+        _team.close()
     _team = Team(count)
 
 

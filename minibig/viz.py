@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import sys
 
 
@@ -27,3 +28,48 @@ def show(figure, *, alt):
         "text/plain": text,
     }
     ipython.display.display(data, raw=True, metadata={"image/png": {"alt": alt}})
+
+
+def loss_curves(history, *, title="", floor=None):
+    """A figure of a run: training loss, smoothed, and the evaluations' loss as dots.
+
+    Nats against steps, on a logarithmic axis where the losses span a factor of 5.
+    `floor`, the best loss that is possible, is a dashed line.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    steps, losses = [row["step"] for row in history.steps], history.loss
+    line = axes.plot(steps, losses, color="C0", alpha=0.25, linewidth=1)[0]
+    if len(losses) >= 20:
+        axes.plot(steps, _smoothed(losses), color="C0", label="training, smoothed")
+    else:
+        line.set(alpha=1, label="training")
+    held_out = [row for row in history.evaluations if "loss" in row]
+    if held_out:
+        values = [row["loss"] for row in held_out]
+        axes.plot([row["step"] for row in held_out], values, "oC1", label="held out")
+        losses = [*losses, *values]
+    if floor is not None:
+        axes.axhline(floor, color="0.3", linestyle="--", label=f"floor {floor:.3f}")
+    if losses and 0 < 5 * min(losses) < max(losses):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")  # 0.5 and 2, not powers of 10
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.set(xlabel="step", ylabel="loss (nats)", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def _smoothed(values):
+    """Means of the values before and after each, over a fiftieth of them."""
+    half = max(len(values) // 100, 1)
+    sums = [0.0, *itertools.accumulate(values)]
+    ends = [
+        (max(i - half, 0), min(i + half + 1, len(values))) for i in range(len(values))
+    ]
+    return [(sums[stop] - sums[start]) / (stop - start) for start, stop in ends]

@@ -187,11 +187,9 @@ def learn_merges(counts, vocab_size, min_frequency=2):
         if count < min_frequency:
             break
         left, right = tokens[pair[0]], tokens[pair[1]]
-        if left + right not in ids:  # two pairs may spell the same token
-            ids[left + right] = len(tokens)
-            tokens.append(left + right)
         merges.append((left, right))
-        pairs.merge(pair, ids[left + right])
+        pairs.merge(pair, len(tokens))
+        tokens.append(left + right)
     return tokens, merges
 
 

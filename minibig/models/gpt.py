@@ -7,6 +7,7 @@ notebook 11.
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 from .. import nn
 from ..creation import arange, tensor
@@ -29,14 +30,16 @@ class GPTConfig:
     def __post_init__(self):
         for name in ("vocab_size", "context_length", "n_layer", "n_head", "n_embd"):
             n = getattr(self, name)
-            if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+            if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
                 raise ValueError(f"GPTConfig: {name} must be at least 1, not {n!r}")
         if self.n_embd % self.n_head:
             raise ValueError(
                 f"GPTConfig: n_head {self.n_head} does not divide n_embd {self.n_embd}"
             )
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"GPTConfig: dropout {self.dropout} is not in 0 … 1")
+            raise ValueError(
+                f"GPTConfig: dropout must be at least 0 and below 1, not {self.dropout}"
+            )
 
 
 class GPT(nn.Module):
@@ -74,7 +77,7 @@ class GPT(nn.Module):
     def forward(self, ids, cache=None):
         ids = tensor(ids, device=self.device)
         start = 0 if cache is None else cache.length
-        if ids.ndim != 2:
+        if ids.ndim != 2 or not ids.shape[1]:
             raise ValueError(f"GPT takes ids of (batch, length), not {ids.shape}")
         if start + ids.shape[1] > self.config.context_length:
             raise ValueError(

@@ -18,5 +18,5 @@ from .layers import (
     Softmax,
     Tanh,
 )
-from .module import Module, Parameter
+from .module import Buffer, Module, Parameter, evaluating
 from .transformer import FeedForward, TransformerDecoderLayer, TransformerEncoderLayer

@@ -1,6 +1,8 @@
 """Multi-head attention as a layer. Taught by notebook 08."""
 
 from .. import functional as F
+from ..creation import tensor
+from ..operators import check_broadcast
 from ..tensor import Tensor
 from .layers import Linear, _positive
 from .module import Module
@@ -42,14 +44,9 @@ class MultiheadAttention(Module):
             offset = cache.length
             k, v = cache.append(k, v)
         mask = joined_mask(attn_mask, key_padding_mask, k.shape)
+        dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            mask,
-            self.dropout if self.training else 0.0,
-            is_causal,
-            offset=offset,
+            q, k, v, mask, dropout, is_causal, offset=offset
         )  # (B, H, T, D)
         return self.out_proj(y.transpose(1, 2).reshape(query.shape))
 
@@ -73,12 +70,18 @@ class MultiheadAttention(Module):
             ]
         return tuple(part.transpose(1, 2) for part in parts)
 
-    def _check(self, *inputs):
-        for x in inputs:
-            if x is not None and (x.ndim != 3 or x.shape[-1] != self.embed_dim):
+    def _check(self, query, key, value):
+        given = [x for x in (query, key, value) if x is not None]
+        for x in given:
+            if x.ndim != 3 or x.shape[-1] != self.embed_dim:
                 raise ValueError(
                     f"attention takes (batch, length, {self.embed_dim}), not {x.shape}"
                 )
+        if key is None and value is not None:
+            raise ValueError("attention: a value needs a key; give both or neither")
+        if len({x.shape[0] for x in given}) > 1:
+            shapes = ", ".join(str(x.shape) for x in given)
+            raise ValueError(f"attention: the batches differ in size: {shapes}")
 
     def extra_repr(self):
         return f"{self.embed_dim}, num_heads={self.num_heads}"
@@ -101,6 +104,9 @@ def joined_mask(attn_mask, key_padding_mask, shape):
     padding = Tensor(padding.array[:, None, None, :])  # (B, 1, 1, S)
     if attn_mask is None:
         return padding
+    if not isinstance(attn_mask, Tensor):
+        attn_mask = tensor(attn_mask, device=padding.device)
+    check_broadcast("attention mask and padding", attn_mask.shape, padding.shape)
     if attn_mask.dtype == bool:
         return Tensor(attn_mask.array & padding.array)
     return attn_mask.masked_fill(~padding, -float("inf"))

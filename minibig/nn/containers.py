@@ -12,11 +12,7 @@ class ModuleList(Module):
 
     def append(self, module):
         """Adds a module at the end."""
-        if not isinstance(module, Module):
-            raise TypeError(
-                f"{type(self).__name__} holds Modules, not {type(module).__name__}"
-            )
-        setattr(self, str(len(self)), module)
+        setattr(self, str(len(self)), self._checked(module))
         return self
 
     def __len__(self):
@@ -30,6 +26,16 @@ class ModuleList(Module):
         if isinstance(index, slice):
             return type(self)(modules[index])
         return modules[index]
+
+    def __setitem__(self, index, module):
+        setattr(self, str(range(len(self))[index]), self._checked(module))
+
+    def _checked(self, module):
+        if not isinstance(module, Module):
+            raise TypeError(
+                f"{type(self).__name__} holds Modules, not {type(module).__name__}"
+            )
+        return module
 
 
 class Sequential(ModuleList):

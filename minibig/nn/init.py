@@ -63,21 +63,40 @@ def xavier_normal_(tensor, gain=1.0):
     return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor))))
 
 
-def kaiming_uniform_(tensor, nonlinearity="relu"):
-    """Even, variance gain² / in (He et al., arXiv 1502.01852); gain √2 for ReLU."""
-    bound = calculate_gain(nonlinearity) * math.sqrt(3 / fans(tensor)[0])
+def kaiming_uniform_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu"):
+    """Even, variance gain² / in, or gain² / out with `mode="fan_out"`.
+
+    He et al., arXiv 1502.01852: forward or backward signals keep their size. `a` is the
+    slope of a leaky ReLU below 0; with 0 the gain is that of ReLU, √2.
+    """
+    bound = math.sqrt(3) * _kaiming_std(tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound)
 
 
-def kaiming_normal_(tensor, nonlinearity="relu"):
-    """Normal, variance gain² / in (He et al., arXiv 1502.01852); gain √2 for ReLU."""
-    std = calculate_gain(nonlinearity) / math.sqrt(fans(tensor)[0])
-    return normal_(tensor, 0.0, std)
+def kaiming_normal_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu"):
+    """Normal; the variance as for `kaiming_uniform_`."""
+    return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity))
 
 
-def calculate_gain(nonlinearity):
-    """How much larger weights must be to keep the signal through a nonlinearity."""
-    gains = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2)}
+def _kaiming_std(tensor, a, mode, nonlinearity):
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f'mode is "fan_in" or "fan_out", not {mode!r}')
+    fan = fans(tensor)[mode == "fan_out"]
+    return calculate_gain(nonlinearity, a) / math.sqrt(fan)
+
+
+def calculate_gain(nonlinearity, param=0.01):
+    """How much larger weights must be to keep the signal through a nonlinearity.
+
+    `param` is the slope of a leaky ReLU below 0.
+    """
+    gains = {
+        "linear": 1.0,
+        "sigmoid": 1.0,
+        "tanh": 5 / 3,
+        "relu": math.sqrt(2),
+        "leaky_relu": math.sqrt(2 / (1 + param**2)),
+    }
     if nonlinearity not in gains:
         raise ValueError(
             f"nonlinearity is one of {sorted(gains)}, not {nonlinearity!r}"

@@ -4,6 +4,7 @@ Taught by notebooks 04 (Linear, activations), 05 (Dropout) and 11 (norms, Embedd
 """
 
 import math
+from numbers import Integral
 
 from .. import functional as F
 from ..creation import ones, zeros
@@ -13,7 +14,7 @@ from .module import Module, Parameter
 
 def _positive(**sizes):
     for name, n in sizes.items():
-        if not isinstance(n, int) or n < 1:
+        if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
             raise ValueError(f"{name} must be a whole number of at least 1, not {n!r}")
 
 

@@ -1,8 +1,11 @@
 """Module: a tree of parameters and what is computed with them (notebook 04)."""
 
+from contextlib import contextmanager
+
 import numpy as np
 
 from .. import backend
+from ..autograd import no_grad
 from ..files import match_names
 from ..tensor import Tensor
 
@@ -18,12 +21,21 @@ class Parameter(Tensor):
         )
 
 
+class Buffer(Tensor):
+    """A Tensor that a Module keeps in its files but does not train."""
+
+    __slots__ = ()
+
+    def __init__(self, data):
+        super().__init__(data.array if isinstance(data, Tensor) else data)
+
+
 class Module:
     """Base of all layers and models.
 
-    Parameters, buffers (Tensors that are kept but not trained) and other Modules are
-    found among the attributes, in the order in which they were written. A subclass
-    needs nothing but its `forward`.
+    Parameters, Buffers and other Modules are found among the attributes, in the order
+    in which they were written; other Tensors are passed over. A subclass needs nothing
+    but its `forward`. Raises TypeError for Modules hidden in a plain list.
     """
 
     training = True
@@ -41,48 +53,51 @@ class Module:
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 yield name, value
+            elif isinstance(value, (list, tuple)):
+                _refuse_hidden(self, name, value)
 
     def children(self):
         """The modules directly inside."""
         return (child for _, child in self.named_children())
 
-    def named_modules(self, prefix=""):
-        """(dotted name, Module) of this module ("") and all inside."""
-        yield prefix, self
-        for name, child in self.named_children():
-            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+    def named_modules(self):
+        """(dotted name, Module) of this module ("") and all inside, each once."""
+        seen, todo = set(), [("", self)]
+        while todo:
+            prefix, module = todo.pop()
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield prefix, module
+                inside = [(_join(prefix, n), m) for n, m in module.named_children()]
+                todo.extend(reversed(inside))
 
     def modules(self):
         """This module and all inside."""
         return (module for _, module in self.named_modules())
 
-    def _named_tensors(self):
-        """(dotted name, holder, attribute, Tensor), shared ones at every place."""
+    def _named(self, kind):
+        """(dotted name, Tensor) of one kind, a shared one once."""
+        seen = set()
         for prefix, module in self.named_modules():
             for name, value in vars(module).items():
-                if isinstance(value, Tensor):
-                    yield (f"{prefix}.{name}" if prefix else name), module, name, value
+                if isinstance(value, kind) and id(value) not in seen:
+                    seen.add(id(value))
+                    yield _join(prefix, name), value
 
     def named_parameters(self):
         """(dotted name, Parameter), a shared one once, under its first name."""
-        seen = set()
-        for name, _, _, value in self._named_tensors():
-            if isinstance(value, Parameter) and id(value) not in seen:
-                seen.add(id(value))
-                yield name, value
+        return self._named(Parameter)
 
     def parameters(self):
         """All Parameters, each once."""
         return (parameter for _, parameter in self.named_parameters())
 
     def named_buffers(self):
-        """(dotted name, Tensor) of what is kept but not trained."""
-        for name, _, _, value in self._named_tensors():
-            if not isinstance(value, Parameter):
-                yield name, value
+        """(dotted name, Buffer) of what is kept but not trained, each once."""
+        return self._named(Buffer)
 
     def num_parameters(self):
-        """How many numbers are trained."""
+        """How many numbers the Parameters hold, frozen ones included."""
         return sum(p.numel() for p in self.parameters())
 
     # ---- files ----
@@ -99,24 +114,21 @@ class Module:
         """Copies arrays (or Tensors) by name into this module, dtype and device kept.
 
         Raises one ValueError that lists missing, unexpected and wrong-shape names, and
-        then changes nothing; with `strict=False` only wrong shapes are an error.
+        TypeError for what is no numbers; then nothing has changed. With `strict=False`
+        names may be missing or unexpected.
         """
         named = dict([*self.named_parameters(), *self.named_buffers()])
-        state = {
-            name: value.array if isinstance(value, Tensor) else value
-            for name, value in state.items()
-        }
-        expected = {name: tensor.shape for name, tensor in named.items()}
-        found = {name: np.shape(value) for name, value in state.items()}
         if not strict:
-            found = {name: found[name] for name in found if name in expected}
-            expected = {name: expected[name] for name in found}
-        match_names(expected, found)
-        for name in found:
-            tensor = named[name]
-            value = state[name].astype(tensor.dtype)
-            tensor.array[...] = backend.to_device(value, tensor.device)
-            tensor.changed()
+            state = {name: state[name] for name in state if name in named}
+            named = {name: named[name] for name in state}
+        arrays = {name: _numbers(name, value) for name, value in state.items()}
+        match_names(
+            {name: tensor.shape for name, tensor in named.items()},
+            {name: array.shape for name, array in arrays.items()},
+        )
+        with no_grad():
+            for name, tensor in named.items():
+                tensor.copy_(arrays[name])
 
     # ---- the whole tree ----
 
@@ -138,13 +150,18 @@ class Module:
         return self
 
     def to(self, target):
-        """Moves everything to a device, or all floating-point numbers to a dtype."""
+        """Moves everything to a device ("cpu", "cuda"), or all floats to a float dtype.
+
+        In place, as optimizers hold the same Parameters; gradients are forgotten.
+        """
         device = isinstance(target, str) and target in ("cpu", "cuda")
+        if device:
+            backend.check_device(target)
+        elif np.dtype(target).kind != "f":
+            raise TypeError(f"a module computes in floating point, not {target}")
         for _, tensor in [*self.named_parameters(), *self.named_buffers()]:
             if device:
-                tensor.array = backend.to_device(
-                    tensor.array, backend.check_device(target)
-                )
+                tensor.array = backend.to_device(tensor.array, target)
             elif tensor.is_floating_point():
                 tensor.array = tensor.array.astype(target, copy=False)
             tensor.grad = None
@@ -170,16 +187,51 @@ class Module:
     # ---- how it shows itself ----
 
     def extra_repr(self):
-        """The settings to show in brackets; for subclasses to say."""
+        """The settings to show in the repr; for subclasses to say."""
         return ""
 
     def __repr__(self):
         count = self.num_parameters()
         note = f"  # {count:,} parameters" if count else ""
+        name, settings = type(self).__name__, self.extra_repr()
         children = list(self.named_children())
         if not children:
-            return f"{type(self).__name__}({self.extra_repr()}){note}"
-        lines = [f"{type(self).__name__}({note}"]
-        for name, child in children:
-            lines.append("  " + f"({name}): {child!r}".replace("\n", "\n  "))
-        return "\n".join([*lines, ")"])
+            return f"{name}({settings}){note}"
+        inside = [settings] if settings else []
+        inside += [f"({name}): {child!r}" for name, child in children]
+        lines = "\n".join(inside).replace("\n", "\n  ")
+        return f"{name}({note}\n  {lines}\n)"
+
+
+@contextmanager
+def evaluating(model):
+    """Within it `model` is in evaluation; afterwards every part is as it was."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+def _join(prefix, name):
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _refuse_hidden(module, name, values):
+    if any(isinstance(value, (Module, Parameter)) for value in values):
+        raise TypeError(
+            f"{type(module).__name__}.{name} is a plain {type(values).__name__} of "
+            "Modules or Parameters, which would not be trained: use ModuleList, or an "
+            "attribute each"
+        )
+
+
+def _numbers(name, value):
+    """A value of a state as an array."""
+    array = value.array if isinstance(value, Tensor) else value
+    array = array if backend.is_array(array) else np.asarray(array)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"the state's {name!r} holds {array.dtype}, not numbers")
+    return array

@@ -8,8 +8,9 @@ def cross_entropy(logits, *, ids, ignore_index=-100, label_smoothing=0.0):
     """-log softmax(logits)[id] of each row: (..., V), ids (...) -> (...), nats.
 
     Rows whose id is `ignore_index` cost 0. With smoothing s the target is (1-s) on the
-    id and s/V everywhere (arXiv 1512.00567, section 7). Kept for backward is one number
-    a row, log Σ e^logits; the probabilities are never stored.
+    id and s/V everywhere (arXiv 1512.00567, section 7). Kept for backward are two
+    numbers a row, the largest logit and log Σ e^(logits - largest), whose sum would
+    lose digits; the probabilities are never stored.
     backward: dlogits = dy (softmax(logits) - target).
     """
     xp = array_module(logits, ids)
@@ -18,21 +19,24 @@ def cross_entropy(logits, *, ids, ignore_index=-100, label_smoothing=0.0):
     kept = flat != ignore_index
     chosen = xp.where(kept, flat, 0)
     numbers = xp.arange(len(flat))
-    total = xp.empty(len(flat), widen(rows[:0]).dtype)  # log Σ e^logits, (N,)
+    top = xp.empty(len(flat), widen(rows[:0]).dtype)  # (N,)
+    total = xp.empty_like(top)  # log Σ e^(logits - top)
 
-    def forward_rows(x, total):
+    def forward_rows(x, top, total):
         x = widen(x)
-        top = x.max(-1, keepdims=True)
-        total[...] = xp.log(xp.exp(x - top).sum(-1)) + top[:, 0]
+        top[...] = x.max(-1)
+        total[...] = xp.log(xp.exp(x - top[:, None]).sum(-1))
 
-    by_rows(forward_rows, rows, total)
-    losses = total - rows[numbers, chosen] * (1 - label_smoothing)
+    by_rows(forward_rows, rows, top, total)
+    losses = total - (rows[numbers, chosen] - top) * (1 - label_smoothing)
     if label_smoothing:
-        losses -= widen(rows).mean(-1) * label_smoothing
+        losses -= (widen(rows).mean(-1) - top) * label_smoothing
     losses *= kept
 
-    def backward_rows(x, total, dy, chosen, dx):
-        p = xp.exp(widen(x) - total[:, None])
+    def backward_rows(x, top, total, dy, chosen, dx):
+        p = widen(x) - top[:, None]
+        p -= total[:, None]
+        xp.exp(p, out=p)
         p -= label_smoothing / classes
         p[xp.arange(len(p)), chosen] -= 1 - label_smoothing
         xp.multiply(p, dy[:, None], out=dx)
@@ -40,7 +44,7 @@ def cross_entropy(logits, *, ids, ignore_index=-100, label_smoothing=0.0):
     def backward(dy):
         dx = xp.empty_like(rows)
         weight = dy.reshape(-1) * kept  # ignored rows learn nothing
-        by_rows(backward_rows, rows, total, weight, chosen, dx)
+        by_rows(backward_rows, rows, top, total, weight, chosen, dx)
         return (dx.reshape(logits.shape),)
 
     return losses.astype(logits.dtype, copy=False).reshape(ids.shape), backward

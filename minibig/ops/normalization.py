@@ -22,27 +22,18 @@ def layer_norm(x, weight, bias, *, eps=1e-5):
 
     def forward_rows(x, mean, scale, y):
         x = widen(x)
-        x.mean(-1, keepdims=True, out=mean)
+        xp.divide(x.sum(-1, keepdims=True), x.shape[-1], out=mean)
         centred = x - mean
-        scale[...] = _mean_of_products(xp, centred, centred)
-        scale += eps
-        xp.divide(1, xp.sqrt(scale), out=scale)
+        xp.divide(1, xp.sqrt(_mean_square(xp, centred) + eps), out=scale)
         centred *= scale
-        _affine(xp, centred, weight, bias, y)
+        _affine(centred, weight, bias, y)
 
     by_rows(forward_rows, rows, mean, scale, y)
 
     def backward_rows(x, mean, scale, dy, dx):
         normal = x - mean
         normal *= scale
-        dweight, dbias = xp.einsum("nc,nc->c", dy, normal), dy.sum(0)
-        g = dy * (1 if weight is None else weight)
-        inner = _mean_of_products(xp, g, normal)
-        normal *= inner
-        normal += g.mean(-1, keepdims=True)
-        g = g - normal
-        xp.multiply(g, scale, out=dx)
-        return dweight, dbias
+        return _norm_backward(xp, normal, scale, dy, dx, weight, centre=True)
 
     def backward(dy):
         dy = dy.reshape(rows.shape)
@@ -68,41 +59,55 @@ def rms_norm(x, weight, *, eps=1e-6):
 
     def forward_rows(x, scale, y):
         x = widen(x)
-        scale[...] = _mean_of_products(xp, x, x)
-        scale += eps
-        xp.divide(1, xp.sqrt(scale), out=scale)
-        _affine(xp, x * scale, weight, None, y)
+        xp.divide(1, xp.sqrt(_mean_square(xp, x) + eps), out=scale)
+        _affine(x * scale, weight, None, y)
 
     by_rows(forward_rows, rows, scale, y)
 
     def backward_rows(x, scale, dy, dx):
-        normal = x * scale
-        dweight = xp.einsum("nc,nc->c", dy, normal)
-        g = dy * (1 if weight is None else weight)
-        normal *= _mean_of_products(xp, g, normal)
-        xp.multiply(g - normal, scale, out=dx)
-        return dweight
+        return _norm_backward(xp, x * scale, scale, dy, dx, weight, centre=False)
 
     def backward(dy):
         dx = xp.empty_like(rows)
         parts = by_rows(backward_rows, rows, scale, dy.reshape(rows.shape), dx)
-        dweight = None if weight is None else _total(parts)
+        dweight = None if weight is None else _total(part[0] for part in parts)
         return dx.reshape(x.shape), _as(dweight, weight)
 
     return y.reshape(x.shape), backward
 
 
-def _mean_of_products(xp, a, b):
-    """mean(a * b) of each row, (N, 1), without the array of products."""
-    return (xp.einsum("nc,nc->n", a, b) / a.shape[-1])[:, None]
+def _mean_square(xp, x):
+    """mean(x²) of each row, (N, 1), without the array of squares."""
+    return (xp.einsum("nc,nc->n", x, x) / x.shape[-1])[:, None]
 
 
-def _affine(xp, normal, weight, bias, y):
+def _affine(normal, weight, bias, y):
     if weight is not None:
         normal *= weight
     if bias is not None:
         normal += bias
     y[...] = normal
+
+
+def _norm_backward(xp, normal, scale, dy, dx, weight, centre):
+    """Fills dx from x̂ and 1/deviation; returns (dweight, dbias) of these rows.
+
+    Every sum is a product with a vector: those of dy * x̂ over rows are dweight, over
+    columns with `weight` they are C mean(g x̂); those of dy are dbias and C mean(g).
+    """
+    width, dtype = normal.shape[-1], normal.dtype
+    dy = widen(dy)
+    gain = xp.ones(width, dtype) if weight is None else weight.astype(dtype, copy=False)
+    ones = xp.ones(len(dy), dtype)
+    product = dy * normal
+    dweight, dbias = ones @ product, ones @ dy if centre else None
+    normal *= (product @ gain / width)[:, None]
+    xp.multiply(dy, gain, out=product)
+    product -= normal
+    if centre:
+        product -= (dy @ gain / width)[:, None]
+    xp.multiply(product, scale, out=dx)
+    return dweight, dbias
 
 
 def _total(parts):

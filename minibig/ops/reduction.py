@@ -1,6 +1,7 @@
 """Sums, means and extremes along axes. `axis` is None (all), a number or a tuple."""
 
 from ..backend import array_module
+from .elementwise import widen
 
 
 def _spread(dy, axis, keepdims):
@@ -44,6 +45,23 @@ def variance(x, *, axis=None, keepdims=False, correction=1):
 
     def backward(dy):
         return (_spread(dy, axis, keepdims) * centred * (2 / scale),)
+
+    return y, backward
+
+
+def deviation(x, *, axis=None, keepdims=False, correction=1):
+    """The root of the variance.
+
+    backward: dx = dy (x - mean) / ((n - correction) y), 0 where all are equal (y = 0).
+    """
+    xp = array_module(x)
+    squared, variance_backward = variance(
+        x, axis=axis, keepdims=keepdims, correction=correction
+    )
+    y = xp.sqrt(squared)
+
+    def backward(dy):
+        return variance_backward(xp.where(y == 0, 0, dy / xp.where(y == 0, 1, 2 * y)))
 
     return y, backward
 
@@ -107,13 +125,14 @@ def logsumexp(x, *, axis, keepdims=False):
 
     backward: dx = dy * softmax(x).
     """
-    xp = array_module(x)
-    top = x.max(axis, keepdims=True)
+    xp, wide = array_module(x), widen(x)
+    top = wide.max(axis, keepdims=True)
     top = xp.where(xp.isfinite(top), top, 0)
-    whole = xp.log(xp.exp(x - top).sum(axis, keepdims=True)) + top
-    y = whole if keepdims else whole.squeeze(axis)
+    total = xp.exp(wide - top).sum(axis, keepdims=True)
+    y = (xp.log(total) + top).astype(x.dtype, copy=False)
 
     def backward(dy):
-        return (_spread(dy, axis, keepdims) * xp.exp(x - whole),)
+        dx = _spread(dy, axis, keepdims) * (xp.exp(wide - top) / total)
+        return (dx.astype(x.dtype, copy=False),)
 
-    return y, backward
+    return y if keepdims else y.squeeze(axis), backward

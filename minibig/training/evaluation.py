@@ -6,6 +6,7 @@ from .. import functional as F
 from ..autograd import no_grad
 from ..creation import tensor
 from ..data.loader import IGNORE
+from ..nn.module import evaluating
 
 
 def next_token_loss(model, inputs, targets):
@@ -51,10 +52,9 @@ class Evaluation:
 
     @no_grad()
     def __call__(self, model):
-        training, total, count = model.training, 0.0, 0
+        total, count = 0.0, 0
         predictions, labels = [], []
-        model.eval()
-        try:
+        with evaluating(model):
             for batch in self.loader:
                 weight = count_targets(batch)
                 moved = on_device(batch, model.device)
@@ -63,8 +63,6 @@ class Evaluation:
                 if self.metrics:
                     predictions.append(model(*moved[:-1]).argmax(-1).numpy())
                     labels.append(batch[-1])
-        finally:
-            model.train(training)
         results = {"loss": total / count}
         if self.metrics:
             pair = np.concatenate(predictions), np.concatenate(labels)

@@ -4,12 +4,14 @@ import math
 import signal
 import threading
 import time
+from numbers import Integral
 from pathlib import Path
 
 from .. import random
 from ..autograd import debug
 from ..data.loader import Loader
 from ..optim import clip_grad_norm_
+from ..tensor import Tensor
 from .checkpoint import latest, load_checkpoint, save_checkpoint
 from .evaluation import Evaluation, count_targets, on_device
 from .history import History
@@ -36,9 +38,11 @@ def fit(
     at the end and on Ctrl-C, and takes up the one it finds there, bit for bit on a CPU
     with a fixed number of threads; `info`, what the run is (JSON-able), is kept with it
     and must be the same. `resume=False` refuses a folder that holds a checkpoint.
-    Raises FloatingPointError, naming step and op, where the loss is not finite.
+    Raises FloatingPointError, naming step and op, where the loss is not finite, and
+    KeyboardInterrupt on Ctrl-C, when the step is done and saved.
     """
     _check(steps, accumulate, evaluate, evaluate_every, patience, save_every)
+    _check_trained(model, optimizer, clip_norm)
     if isinstance(evaluate, Loader):
         evaluate = Evaluation(evaluate, loss)
     run = Run(model, loader, loss, optimizer, steps, schedule)
@@ -63,10 +67,24 @@ def _check(steps, accumulate, evaluate, evaluate_every, patience, save_every):
         ("evaluate_every", evaluate_every, False), ("patience", patience, False),
         ("save_every", save_every, False),
     ):  # fmt: skip
-        if (value is not None or needed) and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"fit: {name} must be at least 1, not {value!r}")
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if (value is not None or needed) and not (whole and value >= 1):
+            raise ValueError(
+                f"fit: {name} must be a whole number of at least 1, not {value!r}"
+            )
     if patience and evaluate is None:
         raise ValueError("fit: patience counts evaluations: give `evaluate` too")
+
+
+def _check_trained(model, optimizer, clip_norm):
+    optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not any(id(p) in optimized for p in model.parameters()):
+        raise ValueError(
+            "fit: the optimizer holds no parameter of this model, so that it would not "
+            "learn: make the optimizer from model.parameters()"
+        )
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"fit: clip_norm must be above 0, not {clip_norm}")
 
 
 class Run:
@@ -91,6 +109,7 @@ class Run:
         self.progress = Progress(self.step, self.steps)
         if self.step and self.step < self.steps:
             self.progress.say(f"going on from step {self.step} of {self.folder}")
+            self.stop_early()
         try:
             with _Interrupt() as interrupt:
                 while self.step < self.steps and not self.stopped:
@@ -115,7 +134,7 @@ class Run:
         for callback in self.callbacks:
             callback(self)
         last = self.step == self.steps or self.stopped
-        if self.evaluate and (last or self.step % self.evaluate_every == 0):
+        if self.evaluate is not None and (last or self.step % self.evaluate_every == 0):
             self.assess()
             last = last or self.stopped
         if self.folder and (last or self.step % self.save_every == 0):
@@ -124,20 +143,10 @@ class Run:
     def train_step(self):
         """Forward and backward over the batches of a step, then the update."""
         self.model.train()
-        first = self.step * self.accumulate
-        batches = [self.loader.batch(first + i) for i in range(self.accumulate)]
-        weights = [count_targets(batch) for batch in batches]
         self.optimizer.zero_grad()
-        total = 0.0
-        for batch, weight in zip(batches, weights, strict=True):
-            share = weight / sum(weights)
-            before = random.get_state()
-            loss = self.loss(self.model, *on_device(batch, self.model.device))
-            value = float(loss)
-            if not math.isfinite(value):
-                self.diverged(value, batch, before)
-            (loss * share if len(batches) > 1 else loss).backward()
-            total += value * share
+        total = sum(
+            self.backward(batch, share) for batch, share in self.micro_batches()
+        )
         groups = self.optimizer.param_groups
         parameters = [p for group in groups for p in group["params"]]
         limit = math.inf if self.clip_norm is None else self.clip_norm
@@ -151,6 +160,30 @@ class Run:
             self.schedule.step()
         return {"loss": total, "lr": lr, "grad_norm": norm}
 
+    def micro_batches(self):
+        """(batch, its share of the targets) of this step; those without are left out"""
+        first = self.step * self.accumulate
+        batches = [self.loader.batch(first + i) for i in range(self.accumulate)]
+        if len(batches) == 1:
+            return [(batches[0], 1.0)]
+        weights = [count_targets(batch) for batch in batches]
+        pairs = zip(batches, weights, strict=True)
+        return [(b, weight / sum(weights)) for b, weight in pairs if weight]
+
+    def backward(self, batch, share):
+        """Adds `share` of a batch's gradient; returns that share of its loss."""
+        before = random.get_state()
+        loss = self.loss(self.model, *on_device(batch, self.model.device))
+        if not isinstance(loss, Tensor):
+            raise TypeError(
+                f"fit: loss(model, *batch) returned {type(loss).__name__}, not a Tensor"
+            )
+        value = loss.item()
+        if not math.isfinite(value):
+            self.diverged(value, batch, before)
+        (loss if share == 1 else loss * share).backward()
+        return value * share
+
     def assess(self):
         """Evaluates, keeps the weights if they are the best, counts patience."""
         results = self.evaluate(self.model)
@@ -159,19 +192,26 @@ class Run:
         recent = self.history.loss[-self.evaluate_every :]
         self.progress.evaluated(row, sum(recent) / len(recent), self.seconds)
         if self.monitor not in results:
-            raise KeyError(f"monitor={self.monitor!r} is not among {sorted(results)}")
-        if self.best is None or results[self.monitor] < self.best[self.monitor]:
+            raise ValueError(
+                f"fit: monitor={self.monitor!r} is not among {sorted(results)}"
+            )
+        value = results[self.monitor]
+        if value == value and (self.best is None or value < self.best[self.monitor]):
             self.best = row
             state = self.model.state_dict()
             self.best_weights = {name: array.copy() for name, array in state.items()}
-        elif self.patience:
-            evaluated = [past["step"] for past in self.history.evaluations]
-            if len(evaluated) - 1 - evaluated.index(self.best["step"]) >= self.patience:
-                self.progress.say(
-                    f"no better {self.monitor} than that of step {self.best['step']} "
-                    f"in {self.patience} evaluations: stopping early"
-                )
-                self.stop()
+        self.stop_early()
+
+    def stop_early(self):
+        """Stops when `patience` evaluations in a row were no better than the best."""
+        since = self.best["step"] if self.best else 0
+        worse = sum(row["step"] > since for row in self.history.evaluations)
+        if self.patience and worse >= self.patience:
+            self.progress.say(
+                f"no better {self.monitor} than that of step {since} in "
+                f"{self.patience} evaluations: stopping early"
+            )
+            self.stop()
 
     # ---- when something goes wrong ----
 
@@ -197,10 +237,9 @@ class Run:
 
     def damaged(self):
         """Names the parameter whose gradient is not finite; always raises."""
-        named = dict(self.model.named_parameters())
         bad = (
-            n
-            for n, p in named.items()
+            name
+            for name, p in self.model.named_parameters()
             if p.grad is not None and not p.grad.isfinite().all()
         )
         raise FloatingPointError(

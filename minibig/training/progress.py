@@ -51,4 +51,6 @@ class Progress:
 def _watched():
     if os.environ.get("TQDM_DISABLE", "") not in ("", "0"):
         return False
-    return "ipykernel" in sys.modules or sys.stderr.isatty()
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return hasattr(shell, "kernel") or sys.stderr.isatty()  # a notebook or a terminal

@@ -4,6 +4,7 @@ import numpy as np
 
 from .. import __version__, random
 from ..backend import is_array, to_device
+from .checkpoint import _jsonable
 
 
 def pack(run):
@@ -28,7 +29,7 @@ def pack(run):
         "evaluations": run.history.evaluations,
         "best": run.best,
         "seconds": run.seconds,
-        "data": run.loader.hash,
+        "same": _same_in_both(run),
         "versions": {"minibig": __version__, "numpy": np.__version__},
     }
     return arrays, info
@@ -37,13 +38,13 @@ def pack(run):
 def unpack(run, checkpoint):
     """Puts a run where the checkpoint was taken.
 
-    Raises ValueError where it belongs to another run: other data, other `info`, a model
-    or optimizer of another shape.
+    Settings of optimizer and schedule come from the checkpoint. Raises ValueError where
+    it belongs to another run: other data, order of batches, kind of optimizer or
+    schedule, other `info`, a model of another shape.
     """
     info = checkpoint.info
-    _same(checkpoint.path, "the data (hash)", info["data"], run.loader.hash)
-    for key in sorted(info["run"].keys() | run.info.keys()):
-        _same(checkpoint.path, key, info["run"].get(key), _listed(run.info.get(key)))
+    _compare(checkpoint.path, info["same"], _same_in_both(run))
+    _compare(checkpoint.path, info["run"], _jsonable(run.info, "info"))
     weights, best, state = {}, {}, {}
     for name, array in checkpoint.arrays.items():
         kind, _, rest = name.partition(".")
@@ -67,14 +68,23 @@ def unpack(run, checkpoint):
     run.history.steps, run.history.evaluations = info["steps"], info["evaluations"]
 
 
-def _listed(value):
-    """As JSON gives it back: tuples as lists."""
-    return list(value) if isinstance(value, tuple) else value
+def _same_in_both(run):
+    """What a run and the one that takes it up must share to be one."""
+    return {
+        "the data (hash)": run.loader.hash,
+        "the batch size": getattr(run.loader, "batch_size", None),
+        "the loader's seed": getattr(run.loader, "seed", None),
+        "accumulate": run.accumulate,
+        "the optimizer": type(run.optimizer).__name__,
+        "the schedule": run.schedule and type(run.schedule).__name__,
+    }
 
 
-def _same(path, what, saved, ours):
-    if saved != ours:
-        raise ValueError(
-            f"{path} belongs to another run: {what} was {saved!r} there and is "
-            f"{ours!r} here; give another folder, or remove that one"
-        )
+def _compare(path, saved, ours):
+    for what in sorted(saved.keys() | ours.keys()):
+        if saved.get(what) != ours.get(what):
+            raise ValueError(
+                f"{path} belongs to another run: {what} was {saved.get(what)!r} there "
+                f"and is {ours.get(what)!r} here; give another folder, or remove that "
+                "one"
+            )

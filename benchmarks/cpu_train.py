@@ -1,0 +1,214 @@
+"""Training steps of a GPT on the CPU: minibig against PyTorch eager, in one run.
+
+A step is forward, backward, clipping and AdamW, in float32, on 2 threads for both. The two
+take turns, so that a busy machine slows both; medians are compared. Peak memory is that
+of a process of its own each, less what it used just before the model was built.
+
+    python benchmarks/cpu_train.py [--steps 20] [--shape 0] [--save]
+
+`--save` writes benchmarks/results/cpu_train-DATE.md.
+"""
+
+import argparse
+import datetime
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+THREADS = "2"
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MINIBIG_THREADS"):
+    os.environ.setdefault(variable, THREADS)
+
+import numpy as np  # noqa: E402 (the threads must be set before)
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+# batch, context, layers, heads, width, vocabulary
+SHAPES = [
+    (12, 64, 4, 4, 128, 65),
+    (16, 128, 6, 6, 384, 65),
+    (4, 256, 8, 8, 512, 8192),
+]
+
+
+def batch_of(shape):
+    batch, context, *_, vocabulary = shape
+    ids = np.random.default_rng(0).integers(0, vocabulary, (batch, context + 1))
+    return ids[:, :-1].copy(), ids[:, 1:].copy()
+
+
+def config_of(shape):
+    from minibig.models import GPTConfig
+
+    _, context, layers, heads, width, vocabulary = shape
+    return GPTConfig(vocabulary, context, layers, heads, width, bias=False)
+
+
+def minibig_step(shape):
+    """A function that makes one training step with minibig."""
+    from minibig import optim
+    from minibig.models import GPT
+    from minibig.training import next_token_loss
+
+    model = GPT(config_of(shape))
+    optimizer = optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+    inputs, targets = batch_of(shape)
+
+    def step():
+        optimizer.zero_grad()
+        next_token_loss(model, inputs, targets).backward()
+        optim.clip_grad_norm_(list(model.parameters()), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def torch_step(shape):
+    """A function that makes one training step with PyTorch."""
+    import torch
+    from torch_gpt import TorchGPT, loss_of
+
+    torch.set_num_threads(int(THREADS))
+    model = TorchGPT(config_of(shape))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+    inputs, targets = (torch.from_numpy(array) for array in batch_of(shape))
+
+    def step():
+        optimizer.zero_grad()
+        loss_of(model, inputs, targets).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+MAKERS = {"minibig": minibig_step, "torch": torch_step}
+
+
+def times(shape, steps, names):
+    """Seconds of each step, {name: [...]}, the libraries taking turns."""
+    makers = {name: MAKERS[name](shape) for name in names}
+    for step in makers.values():
+        for _ in range(3):
+            step()
+    seconds = {name: [] for name in names}
+    for _ in range(steps):
+        for name, step in makers.items():
+            began = time.perf_counter()
+            step()
+            seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def resident(field):
+    """VmRSS or VmHWM of this process, MB (Linux)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"no {field} in /proc/self/status")
+
+
+def memory(name, shape):
+    """MB at the peak of three steps, less those before the model was built."""
+    if name == "torch":
+        import torch  # noqa: F401 (its own memory does not count)
+    else:
+        import minibig.training  # noqa: F401
+        import scipy.special  # noqa: F401
+    before = resident("VmRSS")
+    step = MAKERS[name](shape)
+    for _ in range(3):
+        step()
+    return resident("VmHWM") - before
+
+
+def memory_in_own_process(name, number):
+    command = [sys.executable, __file__, "--memory", name, "--shape", str(number)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def row(number, steps, names):
+    shape = SHAPES[number]
+    seconds = times(shape, steps, names)
+    tokens = shape[0] * shape[1]
+    median = {name: float(np.median(seconds[name])) for name in names}
+    fast = {name: float(np.percentile(seconds[name], 20)) for name in names}
+    peak = {name: memory_in_own_process(name, number) for name in names}
+    cells = [str(shape)]
+    for name in names:
+        cells += [f"{tokens / median[name]:,.0f}", f"{1e3 * median[name]:.1f}"]
+    if "torch" in names:
+        cells += [
+            f"**{median['torch'] / median['minibig']:.2f}**",
+            f"{fast['torch'] / fast['minibig']:.2f}",
+        ]
+    cells += [f"{peak[name]:.0f}" for name in names]
+    if "torch" in names:
+        cells.append(f"**{peak['minibig'] / peak['torch']:.2f}**")
+    return "| " + " | ".join(cells) + " |"
+
+
+def header(names):
+    cells = ["batch, context, layers, heads, width, vocabulary"]
+    for name in names:
+        cells += [f"{name} tokens/s", f"{name} ms"]
+    cells += ["ratio of tokens/s", "ratio at p20"] if "torch" in names else []
+    cells += [f"{name} MB" for name in names]
+    cells += ["ratio of MB"] if "torch" in names else []
+    rule = "|---" * len(cells) + "|"
+    return "| " + " | ".join(cells) + " |\n" + rule
+
+
+def machine():
+    """One line: processor, cores, load, versions."""
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    versions = f"Python {platform.python_version()}, NumPy {np.__version__}"
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        versions += f", PyTorch {torch.__version__}"
+    load = os.getloadavg()[0]
+    return (
+        f"{names[0]}, {len(names)} cores, load {load:.1f}; {versions}; "
+        f"{THREADS} threads each"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--shape", type=int, choices=range(len(SHAPES)))
+    parser.add_argument("--save", action="store_true")
+    parser.add_argument("--memory", choices=MAKERS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory:
+        print(json.dumps(memory(options.memory, SHAPES[options.shape])))
+        return
+    names = ["minibig"] + ["torch"] * bool(importlib.util.find_spec("torch"))
+    date = datetime.date.today().isoformat()
+    lines = [f"# Training steps of a GPT on the CPU, {date}", "", machine(), ""]
+    lines += [f"Medians of {options.steps} steps, the two in turn.", "", header(names)]
+    print("\n".join(lines), flush=True)
+    numbers = range(len(SHAPES)) if options.shape is None else [options.shape]
+    for number in numbers:
+        lines.append(row(number, options.steps, names))
+        print(lines[-1], flush=True)
+    if options.save:
+        path = HERE / "results" / f"cpu_train-{date}.md"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
