@@ -6,6 +6,7 @@ gradient is complete before it is used: no sorting, no recursion. Notebook 02 bu
 small one from nothing.
 """
 
+import copy
 import heapq
 import itertools
 import math
@@ -28,7 +29,14 @@ class _Mode(threading.local):
 mode = _Mode()
 
 
-class no_grad(ContextDecorator):
+class _Switch(ContextDecorator):
+    """A context that each call of a decorated function enters anew."""
+
+    def _recreate_cm(self):
+        return copy.copy(self)
+
+
+class no_grad(_Switch):
     """Within it (or in the function it decorates) no graph is recorded."""
 
     def __enter__(self):
@@ -39,7 +47,7 @@ class no_grad(ContextDecorator):
         mode.recording = self.before
 
 
-class debug(ContextDecorator):
+class debug(_Switch):
     """Within it the op that makes the first NaN raises FloatingPointError.
 
     With `infinite` the first infinity counts too. Forward and backward are watched; the

@@ -56,7 +56,8 @@ class Team:
         work itself. The first error of a block is raised when all threads have stopped.
         """
         if self.size == 1 or count == 1 or not self.busy.acquire(blocking=False):
-            return [serve(i) for i in range(count)]
+            with one_blas_thread:
+                return [serve(i) for i in range(count)]
         results, errors, numbers = [None] * count, [], iter(range(count))
 
         def job():

@@ -191,3 +191,13 @@ def test_recursive_backward_functions_are_searched_once():
         w.add_(1)
     with pytest.raises(RuntimeError, match="`op`"):
         y.backward()
+
+
+def test_recursive_no_grad_function_leaves_recording_as_it_was():
+    @mb.no_grad()
+    def countdown(n):
+        assert not mb.ones(1, requires_grad=True).exp().requires_grad
+        return n and countdown(n - 1)
+
+    countdown(3)
+    assert mb.ones(1, requires_grad=True).exp().requires_grad

@@ -7,6 +7,10 @@ from ..backend import is_array, to_device
 from .checkpoint import _jsonable
 
 
+class OtherRunError(ValueError):
+    """A folder that holds the checkpoint of another run."""
+
+
 def pack(run):
     """(arrays, info) that hold all of a run but its data, model class and settings."""
     arrays = {f"model.{n}": a for n, a in run.model.state_dict().items()}
@@ -83,7 +87,7 @@ def _same_in_both(run):
 def _compare(path, saved, ours):
     for what in sorted(saved.keys() | ours.keys()):
         if saved.get(what) != ours.get(what):
-            raise ValueError(
+            raise OtherRunError(
                 f"{path} belongs to another run: {what} was {saved.get(what)!r} there "
                 f"and is {ours.get(what)!r} here; give another folder, or remove that "
                 "one"

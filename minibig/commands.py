@@ -1,0 +1,250 @@
+"""What `python -m minibig` can do: train, demo, generate, doctor, bench.
+
+Each command takes the parsed options and returns an exit code; each imports what it
+needs, so that `--help` is there at once.
+"""
+
+import contextlib
+import dataclasses
+import os
+import secrets
+import shlex
+import sys
+from pathlib import Path
+
+from .backend import DeviceError, check_device
+from .files import FileError
+from .presets import PRESETS
+
+TEMPERATURE = 0.8  # below 1: fewer slips than the model makes when it is left alone
+DEMO_TOKENS = 500
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done; the message is one sentence for the user."""
+
+
+class UnknownPreset(UsageError):
+    """Its message is followed by the presets that there are."""
+
+
+@contextlib.contextmanager
+def _one_sentence(*kinds):
+    """Turns the errors that a wrong request causes into a UsageError."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error, kinds) or isinstance(error, BrokenPipeError):
+            raise
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error
+        raise UsageError(reason) from error
+    except kinds as error:
+        raise UsageError(error) from error
+
+
+# ---- the commands -------------------------------------------------------------------
+
+
+def train(options):
+    """Trains a preset, or goes on with it; prints how good it is, and a sample."""
+    if options.list:
+        print(describe_presets())
+        return 0
+    preset = choose_preset(options)
+    folder = options.folder or Path("runs", options.preset)
+    text = None if options.text is None else load_text(options.text)
+    trained = run(preset, folder, text, options.device)
+    if options.sample:
+        prompt = opening(trained.tokenizer, preset.prompt)
+        print(f"\n{write(trained.model, trained.tokenizer, prompt, options.sample)}\n")
+    print(f"More text: python -m minibig generate --folder {shlex.quote(str(folder))}")
+    return 0
+
+
+def demo(options):
+    """Trains the preset "demo" once, writes text, and counts its known words."""
+    from .data.text import share_of_known_words
+    from .recipes import CORPORA
+
+    preset, folder = PRESETS["demo"], options.folder
+    if is_finished(preset, folder):
+        print(f"{folder} holds the finished demo; remove it to train it again.")
+        model, tokenizer = load_model(folder, options.device)
+    else:
+        trained = run(preset, folder, None, options.device)
+        model, tokenizer = trained.model, trained.tokenizer
+    prompt = opening(tokenizer, preset.prompt)
+    written = write(model, tokenizer, prompt, DEMO_TOKENS)
+    corpus = CORPORA[preset.corpus]().text
+    share = share_of_known_words(written.removeprefix(prompt), corpus)
+    print(f"\n{written}\n")
+    print(f"{share:.0%} of its words (three letters or more) occur in the corpus.")
+    return 0
+
+
+def generate(options):
+    """Writes text with the model in a folder."""
+    from .recipes import read_config
+
+    model, tokenizer = load_model(options.folder, options.device)
+    if options.prompt is None:
+        preset = read_config(options.folder).get("preset")
+        prompt = preset.get("prompt") if isinstance(preset, dict) else None
+        prompt = opening(tokenizer, str(prompt or ""))
+    else:
+        prompt = options.prompt
+        with _one_sentence(ValueError):  # a character or word it has never seen
+            tokenizer.encode(prompt)
+    seed = options.seed
+    if seed is None:
+        seed = secrets.randbelow(10**6)
+        print(f"--seed {seed} writes this again", file=sys.stderr)
+    print(
+        write(
+            model, tokenizer, prompt, options.tokens, seed=seed,
+            temperature=options.temperature, top_k=options.top_k, top_p=options.top_p,
+        )
+    )  # fmt: skip
+    return 0
+
+
+def doctor(options):
+    """Says what this machine has, and what to do about what it lacks."""
+    from .doctor import examine
+
+    report = examine()
+    print(report)
+    return 0 if report.healthy else 1
+
+
+def bench(options):
+    """Says how fast this machine is at what training does."""
+    from .bench import table
+
+    print(table())
+    return 0
+
+
+# ---- what they share ----------------------------------------------------------------
+
+
+def describe_presets():
+    """One line a preset: its name and what it is."""
+    width = max(map(len, PRESETS))
+    return "\n".join(f"{name:<{width}}  {p.about}" for name, p in PRESETS.items())
+
+
+def choose_preset(options):
+    """The preset asked for, with the --steps and --seed that were given."""
+    if options.preset is None:
+        names = ", ".join(PRESETS)
+        raise UsageError(f"train needs --preset NAME: {names} (--list describes them)")
+    if options.preset not in PRESETS:
+        raise UnknownPreset(f"there is no preset {options.preset!r}, but there are:")
+    preset = PRESETS[options.preset]
+    steps = options.steps or preset.steps
+    seed = preset.seed if options.seed is None else options.seed
+    warmup = min(preset.warmup, steps // 2)  # a short run needs a shorter one
+    return dataclasses.replace(preset, steps=steps, seed=seed, warmup=warmup)
+
+
+def load_text(path):
+    """The text of a file; UsageError where it is not one."""
+    from .data.text import read_text
+
+    with _one_sentence(OSError, FileError):
+        return read_text(path)
+
+
+def run(preset, folder, text, device):
+    """The Trained of a run in `folder`, whose results are printed."""
+    from .recipes import TextError
+    from .recipes import train as carry_out
+    from .training.resume import OtherRunError
+
+    with _one_sentence(OSError, FileError, DeviceError, TextError):
+        check_device(device)
+        check_folder(folder)
+        finished = is_finished(preset, folder)
+        try:
+            trained = carry_out(preset, folder, text=text, device=device)
+        except OtherRunError as error:
+            raise UsageError(error) from error
+    if finished:
+        print(f"{folder} was finished already: all {preset.steps} steps")
+    print(f"held out: {describe_results(trained.results)}")
+    print(f"{trained.seconds / 60:.1f} minutes")
+    return trained
+
+
+def check_folder(folder):
+    """Refuses a folder that cannot be made or written, before any work."""
+    for place in (folder, *folder.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise UsageError(f"{place} is a file; --folder names a folder")
+            if not os.access(place, os.W_OK):
+                raise UsageError(f"{place}: nothing may be written into this folder")
+            return
+
+
+def is_finished(preset, folder):
+    """Whether `folder` holds the model that this preset ends with."""
+    from .recipes import read_config
+
+    try:
+        noted = read_config(folder).get("preset")
+    except (OSError, FileError):
+        return False
+    return noted == dataclasses.asdict(preset)
+
+
+def describe_results(results):
+    """The outcome in words: loss and perplexity, or the excess over the floor."""
+    if "excess" in results:
+        from .data.tales import floor
+
+        excess, error = results["excess"], results["standard_error"]
+        return (
+            f"{excess:.2%} ± {error:.2%} above the floor of {floor():.4f} nats "
+            "a token, the least that is possible"
+        )
+    from .training import perplexity
+
+    loss = results["loss"]
+    return f"loss {loss:.4f} nats a token, perplexity {perplexity([loss]):.2f}"
+
+
+def load_model(folder, device):
+    """(model, tokenizer) of a finished run; UsageError where there is none."""
+    from . import recipes
+    from .training import latest
+
+    if not (folder / "config.json").is_file():
+        if folder.is_dir() and latest(folder):
+            raise UsageError(
+                f"{folder} holds an unfinished run: repeat its train command first"
+            )
+        raise UsageError(
+            f"there is no model in {folder}: train one, or name its folder"
+        )
+    with _one_sentence(OSError, FileError, DeviceError):
+        return recipes.load_model(folder, check_device(device))
+
+
+def opening(tokenizer, prompt):
+    """`prompt`, or nothing where the tokenizer does not know all of it."""
+    try:
+        tokenizer.encode(prompt)
+    except ValueError:
+        return ""
+    return prompt
+
+
+def write(model, tokenizer, prompt, tokens, *, seed=None, **settings):
+    """The prompt and about `tokens` more, different each time without a seed."""
+    from . import recipes
+
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    settings.setdefault("temperature", TEMPERATURE)
+    return recipes.write(model, tokenizer, prompt, tokens, seed=seed, **settings)

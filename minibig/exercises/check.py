@@ -1,0 +1,150 @@
+"""`check` and `hint`: what learners call in the notebooks."""
+
+import importlib
+import json
+import pkgutil
+from pathlib import Path
+
+import numpy as np
+
+from ..files import atomic_write
+from .exercise import Exercise, attempt, likely_mistake, plain
+
+MARK = "minibig-course"  # the file that tells a learner's folder, and keeps progress
+_hints_given = {}
+
+
+def exercises():
+    """All exercises, {name: Exercise}, in the order of the course."""
+    from . import course
+
+    found = {}
+    for module in sorted(pkgutil.iter_modules(course.__path__), key=lambda m: m.name):
+        values = vars(importlib.import_module(f"{course.__name__}.{module.name}"))
+        found |= {x.name: x for x in values.values() if isinstance(x, Exercise)}
+    return found
+
+
+def _find(name):
+    known = exercises()
+    if name in known:
+        return known[name]
+    notebook = [other for other in known if other.split(".")[0] == name.split(".")[0]]
+    print(f"There is no exercise {name!r}; there is {', '.join(notebook or known)}.")
+    return None
+
+
+def check(name, function):
+    """Tries `function` on the cases of an exercise; True if all is well.
+
+    Prints a table, and where a known mistake explains the numbers, its name.
+    Never raises for what the function does.
+    """
+    exercise = _find(name)
+    if exercise is None:
+        return False
+    if not callable(function):
+        print(f"{name}: give the function itself, as in check({name!r}, my_function).")
+        return False
+    try:
+        outcomes = attempt(exercise, function)
+    except NotImplementedError:
+        print(f"{name}: not attempted yet. {exercise.task}")
+        return False
+    passed = not any(outcome.problem for outcome in outcomes)
+    print(table(exercise, outcomes))
+    if passed:
+        print(f"{name}: all {len(outcomes)} cases pass.")
+        _keep(name)
+        return True
+    found = likely_mistake(exercise, outcomes)
+    if found:
+        print(f"Likely: {found}")
+    elif exercise.hints:
+        print(f"Stuck? hint({name!r})")
+    return False
+
+
+def hint(name):
+    """Prints the next hint of an exercise, from a gentle one to nearly the answer."""
+    exercise = _find(name)
+    if exercise is None:
+        return
+    if not exercise.hints:
+        print(f"{name} has no hints. {exercise.task}")
+        return
+    number = min(_hints_given.get(name, 0), len(exercise.hints) - 1)
+    _hints_given[name] = number + 1
+    print(f"Hint {number + 1} of {len(exercise.hints)}: {exercise.hints[number]}")
+
+
+# ---- the table ----------------------------------------------------------------------
+
+
+def table(exercise, outcomes):
+    """Case, expected, yours, verdict; plain text within 88 columns."""
+    rows = [("case", "expected", "yours", "")]
+    for outcome in outcomes:
+        got = "–" if outcome.got is None else short(exercise.shown(outcome.got))
+        expected = short(exercise.shown(outcome.expected))
+        verdict = outcome.problem or "ok"
+        rows.append((outcome.case.name, expected, got, verdict))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return "\n".join(_line(row, widths) for row in rows)
+
+
+def _line(row, widths):
+    cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+    line = "  ".join([*cells, row[3]]).rstrip()
+    return line if len(line) <= 88 else line[:87] + "…"
+
+
+def short(value, width=20):
+    """A value in at most `width` characters."""
+    value = plain(value)
+    if isinstance(value, tuple):
+        text = ", ".join(short(item, width // max(len(value), 1)) for item in value)
+    elif isinstance(value, np.ndarray) and value.ndim:
+        numbers = " ".join(_number(x) for x in value.ravel()[:4])
+        text = f"[{numbers}{' …' if value.size > 4 else ''}]"
+    elif isinstance(value, (float, np.floating, np.ndarray)):
+        text = _number(np.asarray(value)[()])
+    else:
+        text = str(value)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _number(x):
+    return f"{x:.4g}" if isinstance(x, (float, np.floating)) else str(x)
+
+
+# ---- progress -----------------------------------------------------------------------
+
+
+def _keep(name):
+    """Notes a passed exercise, in a learner's folder only."""
+    path = Path(MARK)
+    if path.is_file():
+        passed = sorted({*passed_exercises(path), name})
+        with atomic_write(path) as file:
+            file.write(json.dumps({"passed": passed}, indent=1).encode())
+
+
+def passed_exercises(path=MARK):
+    """Names of the exercises noted as passed in a learner's folder."""
+    try:
+        return json.loads(Path(path).read_text("utf-8")).get("passed", [])
+    except (OSError, ValueError):
+        return []
+
+
+def progress(path=MARK):
+    """A line a notebook: which of its exercises have passed."""
+    passed, lines = set(passed_exercises(path)), {}
+    for name in exercises():
+        notebook, _, short_name = name.partition(".")
+        done = "✓" if name in passed else "·"
+        lines.setdefault(notebook, []).append(f"{done} {short_name}")
+    return "\n".join(
+        f"{notebook}  {'  '.join(line)}" for notebook, line in lines.items()
+    )

@@ -1,0 +1,1 @@
+"""The exercises, a file a notebook: `nb03.py` holds those of notebook 03."""
