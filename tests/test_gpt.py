@@ -194,6 +194,9 @@ def test_float32_stays_float32():
 def test_dropout_draws_in_training_alone():
     model, ids = gpt(dropout=0.5), ids_of(1, 7)
     assert model(ids).tolist() != model(ids).tolist()
+    mb.seed(0)
+    model(ids)  # after the embedding; in a layer after softmax, attention and MLP
+    assert mb.random.get_state()["counters"]["dropout"] == 1 + 2 * 3
     model.eval()
     assert model(ids).tolist() == model(ids).tolist()
 

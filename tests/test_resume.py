@@ -52,8 +52,9 @@ class Fresh:
         arrays = dict(self.model.state_dict())
         for index, entry in self.optimizer.state_dict()["state"].items():
             arrays |= {f"{index}.{name}": value for name, value in entry.items()}
-        rows = [{k: v for k, v in row.items() if k != "seconds"}
-                for row in (*self.history.steps, *self.history.evaluations)]  # fmt: skip
+        rows = [dict(r) for r in (*self.history.steps, *self.history.evaluations)]
+        for row in rows:
+            row.pop("seconds", None)
         return arrays, rows, self.schedule.state_dict(), mb.random.get_state()
 
 
@@ -180,7 +181,9 @@ def test_second_interrupt_acts_at_once(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     after = []
     with pytest.raises(KeyboardInterrupt):
-        Fresh().fit(tmp_path, callbacks=[interrupt_at(2, times=2), after.append])
+        Fresh().fit(
+            tmp_path, save_every=5, callbacks=[interrupt_at(2, times=2), after.append]
+        )
     assert len(after) == 1 and latest(tmp_path) is None
     assert signal.getsignal(signal.SIGINT) is before
 

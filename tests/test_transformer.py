@@ -224,10 +224,22 @@ def test_dropout_acts_in_training_alone():
     np.testing.assert_array_equal(layer(x).detach().numpy(), layer(x).detach().numpy())
 
 
-def test_activation_dropout_is_its_own():
-    layer = nn.TransformerEncoderLayer(8, 2, 12, 0.3, activation_dropout=0.0)
-    assert (layer.feed_forward.dropout.p, layer.dropout.p) == (0.0, 0.3)
-    assert layer.self_attn.dropout == 0.3
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_dropout_stands_where_pytorch_has_it(norm_first):
+    """After each attention's softmax, each part, and between the linear layers."""
+    x, memory = mb.randn(2, 5, 8), mb.randn(2, 4, 8)
+
+    def draws(layer, *inputs):
+        mb.seed(0)
+        layer(*inputs)
+        return mb.random.get_state()["counters"]["dropout"]
+
+    encoder = nn.TransformerEncoderLayer(8, 2, 12, 0.3, norm_first=norm_first)
+    decoder = nn.TransformerDecoderLayer(8, 2, 12, 0.3, norm_first=norm_first)
+    assert draws(encoder, x) == 4 and draws(decoder, x, memory) == 6
+    assert encoder.feed_forward.dropout.p == decoder.cross_attn.dropout == 0.3
+    own = nn.TransformerEncoderLayer(8, 2, 12, 0.3, activation_dropout=0.0)
+    assert own.feed_forward.dropout.p == 0.0 and draws(own, x) == 3
 
 
 MISTAKES = {

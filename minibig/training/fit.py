@@ -7,12 +7,14 @@ import time
 from numbers import Integral
 from pathlib import Path
 
+import numpy as np
+
 from .. import random
 from ..autograd import debug
 from ..data.loader import Loader
 from ..optim import clip_grad_norm_
 from ..tensor import Tensor
-from .checkpoint import latest, load_checkpoint, save_checkpoint
+from .checkpoint import _jsonable, latest, load_checkpoint, save_checkpoint
 from .evaluation import Evaluation, count_targets, on_device
 from .history import History
 from .progress import Progress
@@ -50,7 +52,7 @@ def fit(
     run.evaluate, run.monitor, run.patience = evaluate, monitor, patience
     run.evaluate_every = evaluate_every or max(steps // 10, 1)
     run.save_every = save_every or run.evaluate_every
-    run.folder, run.info = folder and Path(folder), info or {}
+    run.folder, run.info = folder and Path(folder), _jsonable(info or {}, "info")
     if folder and latest(folder):
         if not resume:
             raise FileExistsError(
@@ -140,6 +142,7 @@ class Run:
         if self.folder and (last or self.step % self.save_every == 0):
             self.save()
 
+    @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # named below
     def train_step(self):
         """Forward and backward over the batches of a step, then the update."""
         self.model.train()

@@ -4,7 +4,6 @@ import numpy as np
 
 from .. import __version__, random
 from ..backend import is_array, to_device
-from .checkpoint import _jsonable
 
 
 class OtherRunError(ValueError):
@@ -48,7 +47,7 @@ def unpack(run, checkpoint):
     """
     info = checkpoint.info
     _compare(checkpoint.path, info["same"], _same_in_both(run))
-    _compare(checkpoint.path, info["run"], _jsonable(run.info, "info"))
+    _compare(checkpoint.path, info["run"], run.info)
     weights, best, state = {}, {}, {}
     for name, array in checkpoint.arrays.items():
         kind, _, rest = name.partition(".")
