@@ -1,8 +1,8 @@
 """Training steps of a GPT on the CPU: minibig against PyTorch eager, in one run.
 
-A step is forward, backward, clipping and AdamW, in float32, on 2 threads for both. The two
-take turns, so that a busy machine slows both; medians are compared. Peak memory is that
-of a process of its own each, less what it used just before the model was built.
+A step is forward, backward, clipping and AdamW, in float32, on 2 threads for both. The
+two take turns, so that a busy machine slows both; medians are compared. Peak memory is
+that of a process of its own each, less what it used just before the model was built.
 
     python benchmarks/cpu_train.py [--steps 20] [--shape 0] [--save]
 
@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-THREADS = "2"
+THREADS = os.environ.get("MINIBIG_THREADS", "2")
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MINIBIG_THREADS"):
     os.environ.setdefault(variable, THREADS)
 
@@ -119,8 +119,9 @@ def memory(name, shape):
     if name == "torch":
         import torch  # noqa: F401 (its own memory does not count)
     else:
-        import minibig.training  # noqa: F401
         import scipy.special  # noqa: F401
+
+        import minibig.training  # noqa: F401
     before = resident("VmRSS")
     step = MAKERS[name](shape)
     for _ in range(3):

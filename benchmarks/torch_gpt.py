@@ -1,6 +1,6 @@
 """The same GPT in PyTorch: the rival of the benchmarks and the twin of the recipes.
 
-Written as its users write it: nn.Linear, nn.LayerNorm, the fused attention and tanh-GELU,
+Written as its users write it: nn.Linear, nn.LayerNorm, the fused attention, tanh-GELU,
 one joined projection for queries, keys and values, tied embeddings.
 """
 

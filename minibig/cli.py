@@ -122,6 +122,7 @@ def _train_options(parser):
     parser.add_argument(
         "--text", type=Path, metavar="FILE", help="learn this UTF-8 text"
     )
+    parser.add_argument("--corpus", metavar="NAME", help="learn another corpus")
     _place(parser, help="where the run is kept (default: runs/NAME)")
     parser.add_argument("--steps", type=positive, metavar="N", help="of the optimizer")
     parser.add_argument(

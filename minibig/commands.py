@@ -135,17 +135,26 @@ def describe_presets():
 
 
 def choose_preset(options):
-    """The preset asked for, with the --steps and --seed that were given."""
+    """The preset asked for, with --steps, --seed and --corpus where they were given."""
+    from .recipes import CORPORA
+
     if options.preset is None:
         names = ", ".join(PRESETS)
         raise UsageError(f"train needs --preset NAME: {names} (--list describes them)")
     if options.preset not in PRESETS:
         raise UnknownPreset(f"there is no preset {options.preset!r}, but there are:")
     preset = PRESETS[options.preset]
+    corpus = options.corpus or preset.corpus
+    if corpus not in CORPORA:
+        raise UsageError(f"there is no corpus {corpus!r}, but {', '.join(CORPORA)}")
+    if options.corpus and options.text:
+        raise UsageError("--text and --corpus both say what to learn: give one")
     steps = options.steps or preset.steps
     seed = preset.seed if options.seed is None else options.seed
     warmup = min(preset.warmup, steps // 2)  # a short run needs a shorter one
-    return dataclasses.replace(preset, steps=steps, seed=seed, warmup=warmup)
+    return dataclasses.replace(
+        preset, steps=steps, seed=seed, warmup=warmup, corpus=corpus
+    )
 
 
 def load_text(path):

@@ -30,6 +30,7 @@ CORPORA = {
     "docstrings": data.docstrings,
     "library": data.library_source,
     "statements": data.statements,
+    "tiny-shakespeare": data.tiny_shakespeare,
     "tales": None,  # documents from a grammar, made to measure
 }
 STORIES = {"train": 48000, "validation": 500, "test": 2000}
@@ -72,11 +73,7 @@ def train(preset, folder, *, text=None, device="cpu", say=print):
     began = time.perf_counter()
     task = prepare(preset, text)
     random.seed(preset.seed)
-    config = GPTConfig(
-        task.tokenizer.vocab_size, preset.context_length, preset.n_layer, preset.n_head,
-        preset.n_embd, preset.dropout, preset.bias,
-    )  # fmt: skip
-    model = GPT(config).to(device)
+    model = GPT(config_of(preset, task.tokenizer)).to(device)
     say(f"{task.tokenizer!r}; {model.num_parameters():,} parameters on {device}")
     optimizer = make_optimizer(model, preset)
     schedule = WarmupCosine(optimizer, preset.warmup, preset.steps, preset.min_lr)
@@ -92,6 +89,14 @@ def train(preset, folder, *, text=None, device="cpu", say=print):
     extra = {"preset": dataclasses.asdict(preset), "results": results}
     save_model(model, task.tokenizer, folder, extra)
     return Trained(model, task.tokenizer, history, results, time.perf_counter() - began)
+
+
+def config_of(preset, tokenizer):
+    """The sizes of a preset's model."""
+    return GPTConfig(
+        tokenizer.vocab_size, preset.context_length, preset.n_layer, preset.n_head,
+        preset.n_embd, preset.dropout, preset.bias,
+    )  # fmt: skip
 
 
 def make_optimizer(model, preset):
@@ -111,7 +116,7 @@ def prepare(preset, text=None):
     text = CORPORA[preset.corpus]().text if text is None else text
     length = preset.context_length
     cut = int(len(text) * (1 - preset.held_out))
-    tokenizer = make_tokenizer(preset, text)
+    tokenizer = make_tokenizer(preset, text, text[:cut])
     # The split is by characters, so that no piece of a word reaches over it.
     ids, held_out = (
         np.array(tokenizer.encode(part), np.int64) for part in (text[:cut], text[cut:])
@@ -130,13 +135,14 @@ def prepare(preset, text=None):
     return Task(tokenizer, crops, windows, Evaluation(windows, next_token_loss))
 
 
-def make_tokenizer(preset, text):
-    """The tokenizer that the preset names, trained on `text`."""
+def make_tokenizer(preset, text, seen):
+    """The tokenizer that the preset names: words and pieces are learnt from what the
+    model will see; characters, which must all be known, are those of the whole text."""
     if preset.tokenizer == "char":
         return data.CharTokenizer.train(text)
     if preset.tokenizer == "word":
-        return data.WordTokenizer.train(text, max_size=preset.vocab_size)
-    return data.BPETokenizer.train(text, preset.vocab_size)
+        return data.WordTokenizer.train(seen, max_size=preset.vocab_size)
+    return data.BPETokenizer.train(seen, preset.vocab_size)
 
 
 def _tales(preset):

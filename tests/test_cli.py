@@ -432,3 +432,22 @@ def test_bench_gives_pytorch_the_same_tasks_and_the_same_model(small_bench):
     _, parameters = small_bench._torch_gpt(torch)
     model = small_bench.GPT(small_bench.CONFIG)
     assert sum(p.numel() for p in parameters) == model.num_parameters()
+
+
+# ---- corpora by name ----------------------------------------------------------------
+
+
+def test_another_corpus_is_learnt_by_name(monkeypatch, tmp_path):
+    statements = Corpus("statements", tuple(TEXT.splitlines()), ("a",) * 60)
+    monkeypatch.setitem(recipes.CORPORA, "statements", lambda: statements)
+    assert train("--corpus", "statements", "--steps", 2, "--folder", "here") == 0
+    assert json.loads(Path("here/config.json").read_bytes())["preset"]["corpus"] == (
+        "statements"
+    )
+
+
+def test_unknown_corpus_and_two_sources_are_one_sentence_each(capsys, text_file):
+    sentence = refused(capsys, "train", "--preset", "tiny", "--corpus", "sonnets")
+    assert "'sonnets'" in sentence and "tiny-shakespeare" in sentence
+    both = ("--corpus", "documentation", "--text", text_file)
+    assert "give one" in refused(capsys, "train", "--preset", "tiny", *both)

@@ -8,6 +8,7 @@ from .corpora import (
     library_source,
     statements,
 )
+from .downloads import DownloadError, download, tiny_shakespeare
 from .loader import ArrayBatches, Documents, RandomCrops, Windows
 from .tabular import (
     TabularData,

@@ -37,7 +37,7 @@ def save_checkpoint(folder, step, arrays, info, *, keep=2):
     step = operator.index(step)
     if step < 0 or keep < 1:
         raise ValueError(f"step {step} is negative, or keep={keep} keeps no checkpoint")
-    metadata = {_STEP: str(step), _INFO: json.dumps(_jsonable(info, "info"))}
+    metadata = {_STEP: str(step), _INFO: json.dumps(jsonable(info, "info"))}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"checkpoint-{step:08d}.safetensors"
@@ -103,7 +103,7 @@ def _load(path):
     return Checkpoint(step, arrays, info, path)
 
 
-def _jsonable(value, where):
+def jsonable(value, where):
     """`value` with NumPy scalars as Python's; refuses what JSON would lose."""
     if isinstance(value, np.bool_ | np.integer | np.floating):
         value = value.item()
@@ -113,9 +113,9 @@ def _jsonable(value, where):
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"{where} has the key {key!r}; keys must be strings")
-        return {k: _jsonable(v, f"{where}[{k!r}]") for k, v in value.items()}
+        return {k: jsonable(v, f"{where}[{k!r}]") for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(v, f"{where}[{i}]") for i, v in enumerate(value)]
+        return [jsonable(v, f"{where}[{i}]") for i, v in enumerate(value)]
     raise TypeError(
         f"{where} is of type {type(value).__name__}, which JSON cannot hold; arrays "
         "belong into `arrays`, the rest into numbers, strings, lists and dicts"

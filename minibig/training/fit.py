@@ -14,7 +14,7 @@ from ..autograd import debug
 from ..data.loader import Loader
 from ..optim import clip_grad_norm_
 from ..tensor import Tensor
-from .checkpoint import _jsonable, latest, load_checkpoint, save_checkpoint
+from .checkpoint import jsonable, latest, load_checkpoint, save_checkpoint
 from .evaluation import Evaluation, count_targets, on_device
 from .history import History
 from .progress import Progress
@@ -52,7 +52,7 @@ def fit(
     run.evaluate, run.monitor, run.patience = evaluate, monitor, patience
     run.evaluate_every = evaluate_every or max(steps // 10, 1)
     run.save_every = save_every or run.evaluate_every
-    run.folder, run.info = folder and Path(folder), _jsonable(info or {}, "info")
+    run.folder, run.info = folder and Path(folder), jsonable(info or {}, "info")
     if folder and latest(folder):
         if not resume:
             raise FileExistsError(
