@@ -3,6 +3,7 @@
 from . import (
     autograd,
     backend,
+    conversions,
     functional,
     generation,
     inplace,

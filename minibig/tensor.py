@@ -11,7 +11,7 @@ import numpy as np
 
 from . import backend
 from .autograd import Node, mode, owner_of, run_backward, watch_forward
-from .ops import elementwise, indexing
+from .ops import indexing
 
 
 class Tensor:
@@ -100,25 +100,6 @@ class Tensor:
             raise TypeError("a 0-d tensor cannot be iterated over: use .item()")
         return (self[i] for i in range(len(self)))
 
-    def __bool__(self):
-        if self.array.size != 1:
-            raise ValueError(
-                f"a tensor of shape {self.shape} is neither true nor false: "
-                "use .any() or .all()"
-            )
-        return bool(self.item())
-
-    def __float__(self):
-        return float(self.item())
-
-    def __int__(self):
-        return int(self.item())
-
-    def __index__(self):
-        if self.dtype.kind not in "iu" or self.ndim:
-            raise TypeError("only a 0-d tensor of whole numbers can be an index")
-        return int(self.item())
-
     def __format__(self, spec):
         return format(self.item(), spec) if spec and not self.ndim else repr(self)
 
@@ -129,71 +110,11 @@ class Tensor:
 
     __hash__ = object.__hash__
 
-    # ---- out of the graph, to other places ----
-
-    def numpy(self):
-        """The numbers as a read-only NumPy array (a copy if they lie on a GPU)."""
-        array = backend.to_device(self.array, "cpu").view()
-        array.flags.writeable = False
-        return array
-
-    def __array__(self, dtype=None, copy=None):
-        array = self.numpy()
-        wanted = array.dtype if dtype is None else dtype
-        return array.astype(wanted, copy=bool(copy) or wanted != array.dtype)
-
-    def item(self):
-        """The number of a tensor that holds only one, as a Python number."""
-        if self.array.size != 1:
-            raise ValueError(f"item() needs one element, but the shape is {self.shape}")
-        return self.array.item()
-
-    def tolist(self):
-        """The numbers as nested Python lists."""
-        return self.array.tolist()
-
     def detach(self):
         """The same numbers, outside the graph; memory is shared."""
         out = Tensor(self.array)
         out.version = self.version
         return out
-
-    def to(self, target):
-        """On another device ("cpu", "cuda") or in another dtype; itself if it fits."""
-        if isinstance(target, str) and target in ("cpu", "cuda"):
-            if target == self.device:
-                return self
-            return apply(_move, self, device=backend.check_device(target))
-        try:
-            dtype = np.dtype(target or "")  # np.dtype(None) would be float64
-        except TypeError:
-            raise TypeError(
-                f'to() takes "cpu", "cuda" or a dtype, not {target!r}'
-            ) from None
-        return (
-            self if dtype == self.dtype else apply(elementwise.cast, self, dtype=dtype)
-        )
-
-    def cpu(self):
-        return self.to("cpu")
-
-    def cuda(self):
-        return self.to("cuda")
-
-    def float(self):
-        return self.to("float32")
-
-    def double(self):
-        return self.to("float64")
-
-    def half(self):
-        return self.to("float16")
-
-    def long(self):
-        return self.to("int64")
-
-    def bool(self):
-        return self.to("bool")
 
     # ---- gradients ----
 
@@ -344,12 +265,6 @@ def _record(op, inputs, tensors, out, backward):
     for i, x in enumerate(out):
         if x.array.dtype.kind == "f":
             x.requires_grad, x.node, x.index = True, node, i
-
-
-def _move(x, *, device):
-    """x on another device. backward: the gradient goes back to where x lies."""
-    home = backend.device_of(x)
-    return backend.to_device(x, device), lambda dy: (backend.to_device(dy, home),)
 
 
 def bare_index(index):
