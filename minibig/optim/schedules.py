@@ -11,6 +11,7 @@ from .optimizer import Optimizer, number
 
 
 def count(name, value, low=1):
+    """`value` as a whole number, if it is at least `low`."""
     value = operator.index(value)
     if value < low:
         raise ValueError(f"{name} must be a whole number from {low} on, not {value}")
@@ -206,4 +207,5 @@ def cosine(start, end, done):
 
 
 def line(start, end, done):
+    """From start to end as `done` goes from 0 to 1, evenly."""
     return start + (end - start) * done

@@ -1,0 +1,56 @@
+# The two commands: `make lab` opens the course, `make test` runs every test and notebook.
+# Another Python than python3: `make lab PYTHON=python3.12`.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+LAB_FLAGS ?=
+PYTEST_FLAGS ?=
+
+# What each kind of work installs besides the library itself.
+EXTRAS_core :=
+EXTRAS_lab := [data,notebooks]
+EXTRAS_test := [data,notebooks,tests]
+
+# Two test workers share two cores; more BLAS threads would fight over them.
+ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: lab test demo notebooks check format clean
+.DELETE_ON_ERROR:
+
+lab: $(VENV)/ready-lab
+	$(RUN) tools/lab.py $(LAB_FLAGS)
+
+test: $(VENV)/ready-test
+	$(ONE_THREAD) $(RUN) -m pytest -n 2 --dist loadscope $(PYTEST_FLAGS)
+
+demo: $(VENV)/ready-core
+	$(RUN) -m minibig demo
+
+notebooks: $(VENV)/ready-test
+	$(RUN) -m tools.notebooks
+
+check: $(VENV)/ready-test
+	$(RUN) -m ruff format --check
+	$(RUN) -m ruff check
+
+format: $(VENV)/ready-test
+	$(RUN) -m ruff format
+	$(RUN) -m ruff check --fix
+
+# Never touches my/, where the learner's answers are.
+clean:
+	rm -rf $(VENV) .cache .coverage .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Done once, and again when pyproject.toml changes.
+$(VENV)/ready-%: pyproject.toml | $(RUN)
+	@echo "Installing what 'make $*' needs into $(VENV) (a minute or two, once)"
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".$(EXTRAS_$*)"
+	@touch $@
+
+$(RUN):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "minibig needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." \
+	    "Name another: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
