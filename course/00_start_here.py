@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Start here
 #
-# > **You will** compute a gradient and check it by hand, go downhill with it, see on
-# > which machines the same line can run, and choose your way through the course.
+# > **You will build** your first gradient, check it by hand and go downhill with it;
+# > then see on which machines the same line can run, and choose your way through the
+# > course.
 # >
 # > **You need** Python: functions, loops, lists. From mathematics: what a slope is.
 # >
@@ -125,7 +126,7 @@ parts = {
     "precision and memory",
     "Part 4\nbig": "budget, many machines, smaller models, trust, serving, capstone",
 }
-ready = 1  # notebooks 00 to ready - 1 can be opened
+ready = {0, 1, 2, 3, 4, 8}  # what can be opened today
 doors = {1: "never trained\nanything", 2: "fluent\nin NumPy"}
 doors |= {8: "have trained\nnetworks", 15: "know\ntransformers"}
 
@@ -136,21 +137,28 @@ import matplotlib.pyplot as plt
 
 from minibig import viz
 
-figure, axes = plt.subplots(figsize=(11, 5.4))
-number = 0
-for row, (part, titles) in enumerate(parts.items()):
+
+def draw(axes, part, titles, row, number):
+    """One part of the course: a row of boxes, numbered from `number` on."""
     axes.text(-0.2, -row, part, ha="right", va="center", fontsize=11, weight="bold")
-    for column, title in enumerate(titles.split(", ")):
-        color = "#1f4e79" if number < ready else "white"
-        box = plt.Rectangle((column, -row - 0.3), 0.88, 0.6, fc=color, ec="#1f4e79")
-        axes.add_patch(box)
+    for column, title in enumerate(titles):
+        face, ink = ("#1f4e79", "white") if number in ready else ("white", "black")
+        corner = (column, -row - 0.3)
+        axes.add_patch(plt.Rectangle(corner, 0.88, 0.6, fc=face, ec="#1f4e79"))
         label = f"{number:02d}\n{textwrap.fill(title, 14)}"
-        ink = "white" if number < ready else "black"
         axes.text(column + 0.44, -row, label, ha="center", va="center", color=ink)
         if number in doors:
             text = f"{doors[number]} ↓"
             axes.text(column + 0.44, 0.32 - row, text, ha="center", color="#b03a00")
         number += 1
+    return number
+
+
+# %%
+figure, axes = plt.subplots(figsize=(11, 5.4))
+number = 0
+for row, (part, titles) in enumerate(parts.items()):
+    number = draw(axes, part, titles.split(", "), row, number)
 axes.set(xlim=(-1.2, 8), ylim=(-3.5, 0.8))
 axes.axis("off")
 viz.show(
@@ -164,9 +172,12 @@ viz.show(
 # %% [markdown]
 # ## Where to go next
 #
-# - **You program, but have never trained anything.** Go on with 01 and keep the order.
-# - **You are fluent in NumPy** (shapes, broadcasting, views). Begin with 02.
-# - **You have trained networks**, in PyTorch perhaps. Begin with 08; minibig's names
+# - **You program, but have never trained anything.** Go on with
+#   [01](01_tensors.ipynb) and keep the order.
+# - **You are fluent in NumPy** (shapes, broadcasting, views). Begin with
+#   [02](02_backpropagation.ipynb).
+# - **You have trained networks**, in PyTorch perhaps. Begin with
+#   [08](08_attention.ipynb); minibig's names
 #   and arguments are PyTorch's, so you will read its code at once. Come back to 02
 #   when you want to know what happens inside `backward()`.
 # - **You know transformers and want them fast.** Begin with 15.

@@ -44,16 +44,17 @@ def execute(notebook):
         for index, cell in enumerate(notebook.cells):
             client.execute_cell(cell, index)
         learner = learner_copy(notebook)
+        solved = copy.deepcopy(notebook)  # the client writes into `notebook`
         for index, cell in enumerate(learner.cells):
-            if is_exercise(notebook.cells[index]):
+            if is_exercise(solved.cells[index]):
                 client.execute_cell(cell, index, store_history=False)
-    for built, expected in ((notebook, "cases pass."), (learner, "not attempted yet")):
+    for built, expected in ((solved, "cases pass."), (learner, "not attempted yet")):
         for number, cell in enumerate(built.cells, 1):
             if cell.cell_type == "code":
                 _verify_checks(cell, number, expected)
                 _move_results(cell)
         _number(built)
-    return notebook, learner
+    return solved, learner
 
 
 def _verify_checks(cell, number, expected):

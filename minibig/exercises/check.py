@@ -96,7 +96,7 @@ def table(exercise, outcomes):
 def _line(row, widths):
     cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
     line = "  ".join([*cells, row[3]]).rstrip()
-    return line if len(line) <= 88 else line[:87] + "…"
+    return line if len(line) <= 88 else "  ".join(cells) + f"\n    {row[3]}"
 
 
 def short(value, width=20):

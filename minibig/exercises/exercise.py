@@ -111,7 +111,9 @@ def _frozen(value):
     value = plain(value)
     if isinstance(value, np.ndarray):
         return value.copy()
-    return tuple(map(_frozen, value)) if isinstance(value, tuple) else None
+    if isinstance(value, tuple):
+        return tuple(map(_frozen, value))
+    return value if isinstance(value, (int, float, str)) else None
 
 
 def same(a, b, tolerance):

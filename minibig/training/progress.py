@@ -16,7 +16,7 @@ class Progress:
         if _watched():
             from tqdm.auto import tqdm
 
-            self.bar = tqdm(total=steps, initial=done, unit="step", leave=True)
+            self.bar = tqdm(total=steps, initial=done, unit="step", disable=False)
 
     def step(self, row):
         """Shows a step's loss."""
