@@ -137,6 +137,8 @@ import matplotlib.pyplot as plt
 
 from minibig import viz
 
+whole_words = {"break_long_words": False}
+
 
 def draw(axes, part, titles, row, number):
     """One part of the course: a row of boxes, numbered from `number` on."""
@@ -144,18 +146,19 @@ def draw(axes, part, titles, row, number):
     for column, title in enumerate(titles):
         face, ink = ("#1f4e79", "white") if number in ready else ("white", "black")
         corner = (column, -row - 0.3)
-        axes.add_patch(plt.Rectangle(corner, 0.88, 0.6, fc=face, ec="#1f4e79"))
-        label = f"{number:02d}\n{textwrap.fill(title, 14)}"
-        axes.text(column + 0.44, -row, label, ha="center", va="center", color=ink)
+        axes.add_patch(plt.Rectangle(corner, 0.94, 0.6, fc=face, ec="#1f4e79"))
+        label = f"{number:02d}\n" + "\n".join(textwrap.wrap(title, 10, **whole_words))
+        place = {"ha": "center", "va": "center", "color": ink, "fontsize": 8}
+        axes.text(column + 0.47, -row, label, **place)
         if number in doors:
             text = f"{doors[number]} ↓"
-            axes.text(column + 0.44, 0.32 - row, text, ha="center", color="#b03a00")
+            axes.text(column + 0.47, 0.33 - row, text, ha="center", color="#b03a00")
         number += 1
     return number
 
 
 # %%
-figure, axes = plt.subplots(figsize=(11, 5.4))
+figure, axes = plt.subplots(figsize=(12, 5.6))
 number = 0
 for row, (part, titles) in enumerate(parts.items()):
     number = draw(axes, part, titles.split(", "), row, number)

@@ -1095,7 +1095,7 @@ accuracy = result("breast cancer test accuracy", right, at_least=0.97, corpus=da
 # parameters in a new array.
 
 # %%
-from minibig.exercises import check, hint  # noqa: F401
+from minibig.exercises import check, hint
 
 
 def sgd_with_decay(theta, gradient, lr, weight_decay):

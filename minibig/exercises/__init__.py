@@ -1,5 +1,5 @@
 """What checks the exercises of the notebooks: `check`, `hint`, `result`, `scaled`."""
 
-from .check import check, exercises, hint, passed_exercises, progress
+from .checking import check, exercises, hint, passed_exercises, progress
 from .exercise import Case, Exercise, Mistake
 from .results import in_smoke_mode, result, scaled
