@@ -441,8 +441,8 @@ figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
 plate = {"fc": "white", "ec": "none", "pad": 0.5}
 for left, right, value, gradient, along in edges:
     (x0, y0), (x1, y1) = spots[left], spots[right]
-    axes.plot([x0, x1], [y0, y1], color=GREY, lw=1, zorder=0)
     x, y = x0 + along * (x1 - x0), y0 + along * (y1 - y0)
+    axes.plot([x0, x1], [y0, y1], color=GREY, lw=1, zorder=0)
     axes.text(x, y + 0.1, value, ha="center", color=BLUE, bbox=plate)
     axes.text(x, y - 0.2, gradient, ha="center", color=ORANGE, bbox=plate)
 for name, (x, y) in spots.items():
@@ -460,8 +460,7 @@ axes.axis("off")
 viz.show(
     figure,
     alt="The network with every number: inputs 1 and 2, hidden neurons 3/4 and 1/2, "
-    "output 1/2, loss 1/4. Beside each of the six weights and three biases its value in "
-    "blue and its gradient in orange, the same fractions as in the text.",
+    "output 1/2, loss 1/4. Beside each weight and bias its value and its gradient.",
 )
 
 # %% [markdown]
