@@ -642,6 +642,7 @@ def difference_errors(eps, dtype, central):
     return abs(float(found) / (3 * 0.7**2) - 1)
 
 
+# %%
 figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
 steps = np.logspace(-12, -0.5, 70)
 for label, dtype, central, style in (
