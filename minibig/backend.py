@@ -130,6 +130,32 @@ def erf(x):
     return importlib.import_module(f"{cupy().__name__}x.scipy.special").erf(x)
 
 
+PIECE = 256  # rows that are added up one after the other
+
+
+def total(x, axis=None, keepdims=False):
+    """x.sum(axis), its dtype kept, precise for long columns and for float16.
+
+    Along its last axis NumPy adds in pairs; along the others one row after the other,
+    until a row is too small beside the sum to count: those are added in pieces.
+    """
+    if x.dtype.kind != "f":
+        return x.sum(axis, keepdims=keepdims)
+    wide = x.astype("float32") if x.dtype == "float16" else x
+    if axis is not None and array_module(x) is np:
+        for i in axis if isinstance(axis, tuple) else (axis,):
+            wide = _in_pieces(wide, i % max(x.ndim, 1))
+    return wide.sum(axis, keepdims=keepdims).astype(x.dtype, copy=False)
+
+
+def _in_pieces(x, axis):
+    while axis < x.ndim - 1 and x.shape[axis] > 2 * PIECE:
+        front = (slice(None),) * axis
+        starts = range(0, x.shape[axis], PIECE)
+        x = np.stack([x[*front, i : i + PIECE].sum(axis) for i in starts], axis)
+    return x
+
+
 # ---- blocks of rows: cache and cores for NumPy --------------------------------------
 
 BLOCK = 1 << 16  # elements a block should touch: 256 kB of float32

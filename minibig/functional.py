@@ -38,7 +38,7 @@ def _floats(name, **tensors):
 
 def _ids(ids, name):
     """Ids as an array of whole numbers."""
-    array = ids.array if isinstance(ids, Tensor) else ids
+    array = ids.array.copy() if isinstance(ids, Tensor) else ids  # for backward
     array = array if backend.is_array(array) else np.asarray(array)
     if array.dtype.kind not in "iu":
         raise TypeError(

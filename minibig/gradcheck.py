@@ -17,7 +17,7 @@ def gradcheck(function, inputs, *, eps=1e-5, atol=1e-7, rtol=1e-5, seed=0):
     along 3 random directions. Raises AssertionError with the input, the place and both
     numbers where they differ by more than atol + rtol · |difference quotient|.
     """
-    inputs = tuple(inputs)
+    inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     checked = [i for i, x in enumerate(inputs) if x.requires_grad]
     if not checked:
         raise ValueError("gradcheck: none of the inputs requires a gradient")

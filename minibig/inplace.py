@@ -37,6 +37,11 @@ def _plain(value, like):
     """`value` as an array beside `like`, or as a number."""
     if isinstance(value, (bool, int, float)):
         return value
+    if mode.recording and getattr(value, "requires_grad", False):
+        raise RuntimeError(
+            "a change in place would lose the gradient of the tensor written: do it "
+            "under minibig.no_grad(), or build the result with cat, stack or where"
+        )
     if not isinstance(value, Tensor):
         value = tensor(value, dtype=like.dtype, device=like.device)
     backend.array_module(value.array, like.array)

@@ -151,19 +151,24 @@ def where(condition, a, b):
     if not isinstance(condition, Tensor) or condition.dtype != bool:
         raise TypeError("where: the condition must be a tensor of booleans")
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
-        a = tensor(a, device=condition.device)
+        a = tensor(
+            a.item() if isinstance(a, np.generic) else a, device=condition.device
+        )
     a, b = operands(a, b, "where")
     for x in (a, b):
         if isinstance(x, Tensor):
             check_broadcast("where", condition.shape, x.shape)
             backend.array_module(condition.array, x.array)
-    return apply(elementwise.where, a, b, condition=condition.array)
+    return apply(elementwise.where, a, b, condition=condition.array.copy())
 
 
 def clamp(x, min=None, max=None):
     """x, with what lies below `min` or above `max` moved there."""
     if min is None and max is None:
         raise ValueError("clamp needs min, max or both")
+    min, max = (n.item() if isinstance(n, np.generic) else n for n in (min, max))
+    if isinstance(min, Tensor) or isinstance(max, Tensor):
+        raise TypeError("clamp takes numbers; use maximum and minimum with tensors")
     if isinstance(min, float) or isinstance(max, float):
         x = _floating(x)
     return apply(elementwise.clip, x, low=min, high=max)
@@ -282,6 +287,7 @@ def attach():
         isfinite,
     ):  # fmt: skip
         setattr(Tensor, function.__name__, function)
+    Tensor.clip = clamp
 
 
 attach()

@@ -150,6 +150,11 @@ def _tales(preset):
         split: tales.generate(count, preset.seed, split)
         for split, count in STORIES.items()
     }
+    if preset.context_length <= tales.longest():
+        raise TextError(
+            f"the longest tale has {tales.longest()} words and an end, but the context "
+            f"is {preset.context_length}: use the preset tales"
+        )
     tokenizer = data.WordTokenizer.train(
         stories["train"], unknown=False, special_tokens=(BEGIN, END)
     )

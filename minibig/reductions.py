@@ -89,6 +89,7 @@ def std(x, dim=None, keepdim=False, correction=1):
 
 def _spread_of(op, name, x, dim, keepdim, correction):
     axis = checked_dim(dim, x.ndim, name)
+    correction = correction.item() if isinstance(correction, np.generic) else correction
     _need(correction + 1, name, _float(x, name), axis)
     return apply(op, x, axis=axis, keepdims=keepdim, correction=correction)
 

@@ -176,7 +176,7 @@ def gather(x, dim, index):
     of x.
     """
     axis = checked_dim(dim, x.ndim, "gather")
-    array = index.array if isinstance(index, Tensor) else np.asarray(index)
+    array = index.array.copy() if isinstance(index, Tensor) else np.asarray(index)
     if array.dtype.kind not in "iu" or array.ndim != x.ndim:
         raise ValueError(
             f"gather: index needs whole numbers and {x.ndim} dimensions, not "

@@ -2,7 +2,8 @@
 
 `apply` is the only place where the graph grows: it runs an op on arrays and, where a
 gradient will be wanted, records a Node. The functions that are also methods (`sum`,
-`reshape`, …) stand in `methods.py`. Taught by notebooks 01 and 02.
+`reshape`, …) stand in `operators.py`, `reductions.py`, `shaping.py`, `conversions.py`
+and `inplace.py`. Taught by notebooks 01 and 02.
 """
 
 import weakref
@@ -272,7 +273,7 @@ def bare_index(index):
     if isinstance(index, tuple):
         return tuple(bare_index(part) for part in index)
     if isinstance(index, Tensor):
-        return index.array
+        return index.array.copy()  # backward needs it as it is now
     return (
         np.asarray(index, dtype=None if index else np.int64)
         if isinstance(index, list)

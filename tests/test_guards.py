@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import minibig as mb
+from minibig import functional as F
 from minibig.tensor import apply
 
 
@@ -201,3 +202,36 @@ def test_recursive_no_grad_function_leaves_recording_as_it_was():
 
     countdown(3)
     assert mb.ones(1, requires_grad=True).exp().requires_grad
+
+
+def test_writing_a_value_that_has_a_gradient_is_refused():
+    weight, out = mb.tensor([2.0], requires_grad=True), mb.zeros(2)
+    for write in (
+        lambda: out.__setitem__(0, (weight * 3)[0]),
+        lambda: out.copy_(weight),
+        lambda: out.add_(weight),
+    ):
+        with pytest.raises(RuntimeError, match=r"lose the gradient.*no_grad"):
+            write()
+    with mb.no_grad():
+        out[0] = (weight * 3)[0]
+    assert out.tolist() == [6, 0]
+
+
+def test_ids_indices_and_conditions_are_those_of_the_forward_pass():
+    weight = mb.ones(4, 2, requires_grad=True)
+    for use in (
+        lambda ids: F.embedding(ids, weight),
+        lambda ids: weight[ids],
+        lambda ids: weight.gather(0, mb.stack([ids, ids], 1)),
+    ):
+        weight.grad, ids = None, mb.tensor([0, 1])
+        out = use(ids)
+        ids.fill_(3)
+        out.sum().backward()
+        assert weight.grad.sum(1).tolist() == [2, 2, 0, 0]
+    weight.grad, condition = None, mb.ones(4, 2) > 0
+    out = mb.where(condition, weight, 0.0)
+    condition.fill_(False)
+    out.sum().backward()
+    assert weight.grad.sum().item() == 8

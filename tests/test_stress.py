@@ -322,3 +322,32 @@ def test_attention_ignores_what_masked_keys_and_values_hold():
         x.array[:, -1] = 1e30
     after = F.scaled_dot_product_attention(q, k, v, mb.tensor(allowed))
     np.testing.assert_array_equal(after.numpy(), before)
+
+
+def test_long_columns_are_added_up_precisely():
+    tenths = mb.full((1_000_000, 2), 0.1, requires_grad=True)
+    assert tenths.sum(0).numpy() == pytest.approx(100_000, rel=1e-4)
+    assert tenths.mean(0).numpy() == pytest.approx(0.1, rel=1e-4)
+    assert tenths[:100_000, 0].cumsum(0)[-1].item() == pytest.approx(1e4, rel=1e-6)
+    bias = mb.zeros(2, requires_grad=True)
+    (tenths + bias).sum().backward()
+    assert bias.grad.tolist() == [1_000_000] * 2
+
+
+def test_float16_sums_do_not_stop_at_2048():
+    ones = mb.ones(5000, 2).half().requires_grad_()
+    bias = mb.zeros(2).half().requires_grad_()
+    assert ones.sum(0).tolist() == [5000] * 2
+    assert ones.mean(0).tolist() == [1] * 2
+    assert ones[:, 0].cumsum(0)[-1].item() == 5000
+    weight = mb.ones(2, 2).half().requires_grad_()
+    F.linear(ones.detach(), weight, bias).sum().backward()
+    assert bias.grad.tolist() == [5000] * 2
+
+
+def test_ignored_rows_may_hold_anything():
+    logits = mb.tensor([[1.0, 2.0], [math.nan, math.inf]], requires_grad=True)
+    loss = F.cross_entropy(logits, np.array([0, -100]))
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(1 + math.e), rel=1e-6)
+    assert logits.grad.tolist()[1] == [0, 0]

@@ -10,6 +10,14 @@ from ..files import match_names
 from ..tensor import Tensor
 
 
+def _kind(dtype):
+    """The kind of a dtype, "f" for floats; "" for what is none."""
+    try:
+        return np.dtype(dtype).kind if dtype is not None else ""
+    except TypeError:
+        return ""
+
+
 class Parameter(Tensor):
     """A Tensor that a Module finds and an optimizer trains."""
 
@@ -157,8 +165,11 @@ class Module:
         device = isinstance(target, str) and target in ("cpu", "cuda")
         if device:
             backend.check_device(target)
-        elif np.dtype(target).kind != "f":
-            raise TypeError(f"a module computes in floating point, not {target}")
+        elif _kind(target) != "f":
+            raise TypeError(
+                f"a module computes in floating point, not {target}: "
+                'give "cpu", "cuda" or a floating dtype'
+            )
         for _, tensor in [*self.named_parameters(), *self.named_buffers()]:
             if device:
                 tensor.array = backend.to_device(tensor.array, target)

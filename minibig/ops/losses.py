@@ -31,7 +31,7 @@ def cross_entropy(logits, *, ids, ignore_index=-100, label_smoothing=0.0):
     losses = total - (rows[numbers, chosen] - top) * (1 - label_smoothing)
     if label_smoothing:
         losses -= (widen(rows).mean(-1) - top) * label_smoothing
-    losses *= kept
+    losses = xp.where(kept, losses, 0)  # what is ignored may even be NaN
 
     def backward_rows(x, top, total, dy, chosen, dx):
         p = widen(x) - top[:, None]
@@ -43,8 +43,9 @@ def cross_entropy(logits, *, ids, ignore_index=-100, label_smoothing=0.0):
 
     def backward(dy):
         dx = xp.empty_like(rows)
-        weight = dy.reshape(-1) * kept  # ignored rows learn nothing
-        by_rows(backward_rows, rows, top, total, weight, chosen, dx)
+        by_rows(backward_rows, rows, top, total, dy.reshape(-1), chosen, dx)
+        if not kept.all():
+            dx[~kept] = 0  # ignored rows learn nothing
         return (dx.reshape(logits.shape),)
 
     return losses.astype(logits.dtype, copy=False).reshape(ids.shape), backward

@@ -1,6 +1,6 @@
 """Sums, means and extremes along axes. `axis` is None (all), a number or a tuple."""
 
-from ..backend import array_module
+from ..backend import array_module, total
 from .elementwise import widen
 
 
@@ -18,16 +18,17 @@ def sum(x, *, axis=None, keepdims=False):
     def backward(dy):
         return (xp.broadcast_to(_spread(dy, axis, keepdims), shape),)
 
-    return x.sum(axis, keepdims=keepdims), backward
+    return total(x, axis, keepdims), backward
 
 
 def mean(x, *, axis=None, keepdims=False):
     """The mean along `axis`. backward: dy / n, repeated."""
     xp, shape = array_module(x), x.shape
-    y = x.mean(axis, keepdims=keepdims)
+    y = total(widen(x), axis, keepdims)
+    count = x.size / max(y.size, 1)
+    y = (y / count).astype(x.dtype, copy=False)
 
     def backward(dy):
-        count = x.size / max(dy.size, 1)
         return (xp.broadcast_to(_spread(dy / count, axis, keepdims), shape),)
 
     return y, backward
@@ -115,9 +116,14 @@ def cumsum(x, *, axis):
     xp = array_module(x)
 
     def backward(dy):
-        return (xp.flip(xp.cumsum(xp.flip(dy, axis), axis), axis),)
+        return (xp.flip(run(xp.flip(dy, axis)), axis),)
 
-    return xp.cumsum(x, axis, dtype=x.dtype), backward
+    def run(x):
+        """In float64: in float32 each of many sums would round on top of the last."""
+        wide = "float64" if x.dtype.kind == "f" else x.dtype
+        return xp.cumsum(x, axis, dtype=wide).astype(x.dtype, copy=False)
+
+    return run(x), backward
 
 
 def logsumexp(x, *, axis, keepdims=False):

@@ -4,7 +4,7 @@ import math
 import signal
 import threading
 import time
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +38,14 @@ def fit(
     after every step; `run.stop()` ends it.
     With `folder` the run saves a checkpoint every `save_every` steps (at evaluations),
     at the end and on Ctrl-C, and takes up the one it finds there, bit for bit on a CPU
-    with a fixed number of threads; `info`, what the run is (JSON-able), is kept with it
-    and must be the same. `resume=False` refuses a folder that holds a checkpoint.
+    with a fixed number of threads; rates and other settings of the optimizer are then
+    the saved ones. `info`, what the run is (JSON-able), is kept and must be the same.
+    `resume=False` refuses a folder that holds a checkpoint.
     Raises FloatingPointError, naming step and op, where the loss is not finite, and
     KeyboardInterrupt on Ctrl-C, when the step is done and saved.
     """
     _check(steps, accumulate, evaluate, evaluate_every, patience, save_every)
-    _check_trained(model, optimizer, clip_norm)
+    _check_trained(model, loader, optimizer, schedule, clip_norm)
     if isinstance(evaluate, Loader):
         evaluate = Evaluation(evaluate, loss)
     run = Run(model, loader, loss, optimizer, steps, schedule)
@@ -76,17 +77,31 @@ def _check(steps, accumulate, evaluate, evaluate_every, patience, save_every):
             )
     if patience and evaluate is None:
         raise ValueError("fit: patience counts evaluations: give `evaluate` too")
+    if evaluate is not None and not (
+        callable(evaluate) or isinstance(evaluate, Loader)
+    ):
+        raise TypeError(
+            "fit: evaluate is a loader or a function of the model, not "
+            f"{type(evaluate).__name__}"
+        )
 
 
-def _check_trained(model, optimizer, clip_norm):
+def _check_trained(model, loader, optimizer, schedule, clip_norm):
+    if not isinstance(loader, Loader):
+        raise TypeError(
+            f"fit: the loader is a {type(loader).__name__}; it needs `batch(step)` and "
+            "a hash, to resume: data.ArrayBatches makes one from arrays"
+        )
+    if schedule is not None and schedule.optimizer is not optimizer:
+        raise ValueError("fit: the schedule drives another optimizer")
     optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not any(id(p) in optimized for p in model.parameters()):
         raise ValueError(
             "fit: the optimizer holds no parameter of this model, so that it would not "
             "learn: make the optimizer from model.parameters()"
         )
-    if clip_norm is not None and not clip_norm > 0:
-        raise ValueError(f"fit: clip_norm must be above 0, not {clip_norm}")
+    if clip_norm is not None and not (isinstance(clip_norm, Real) and clip_norm > 0):
+        raise ValueError(f"fit: clip_norm must be above 0, not {clip_norm!r}")
 
 
 class Run:
@@ -112,6 +127,10 @@ class Run:
         if self.step and self.step < self.steps:
             self.progress.say(f"going on from step {self.step} of {self.folder}")
             self.stop_early()
+        elif self.step:
+            self.progress.say(
+                f"all {self.step} steps are done already in {self.folder}"
+            )
         try:
             with _Interrupt() as interrupt:
                 while self.step < self.steps and not self.stopped:
@@ -142,9 +161,13 @@ class Run:
         if self.folder and (last or self.step % self.save_every == 0):
             self.save()
 
-    @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # named below
     def train_step(self):
         """Forward and backward over the batches of a step, then the update."""
+        # What is not finite is named below; NumPy's warnings would come before.
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            return self._train_step()
+
+    def _train_step(self):
         self.model.train()
         self.optimizer.zero_grad()
         total = sum(
@@ -170,6 +193,10 @@ class Run:
         if len(batches) == 1:
             return [(batches[0], 1.0)]
         weights = [count_targets(batch) for batch in batches]
+        if not sum(weights):
+            raise ValueError(
+                f"step {self.step + 1}: no batch holds a target that counts"
+            )
         pairs = zip(batches, weights, strict=True)
         return [(b, weight / sum(weights)) for b, weight in pairs if weight]
 
@@ -230,7 +257,10 @@ class Run:
     def diverged(self, value, batch, before):
         """Computes the loss once more, watched, to name the op; always raises."""
         random.set_state(before)
+        numbers = [np.asarray(array) for array in batch]
         where = "no op made it from finite numbers: a weight is not finite already"
+        if not all(np.isfinite(x).all() for x in numbers if x.dtype.kind == "f"):
+            where = "the batch itself holds a number that is not finite"
         try:
             with debug(infinite=True):
                 self.loss(self.model, *on_device(batch, self.model.device))
