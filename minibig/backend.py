@@ -198,7 +198,7 @@ def matmul(a, b):
             return a @ b
     shape = (*a.shape[:-1], b.shape[-1])
     out = np.empty(shape, np.result_type(a, b))
-    step = -(-rows // min(threads.get_num_threads(), rows))
+    step = max(-(-rows // (4 * threads.get_num_threads())), 1 if batched else 64)
 
     def serve(i):
         block = slice(i * step, (i + 1) * step)

@@ -20,7 +20,7 @@ def in_blocks(function, *arrays):
     """
     if all(x.flags.c_contiguous for x in arrays):
         arrays = [x.reshape(-1) for x in arrays]
-    return by_rows(function, *arrays, size=(len(arrays) + 1) * arrays[0].size)
+    return by_rows(function, *arrays, size=2 * arrays[0].size)
 
 
 def scratch(like, which=0):
