@@ -126,7 +126,7 @@ parts = {
     "precision and memory",
     "Part 4\nbig": "budget, many machines, smaller models, trust, serving, capstone",
 }
-ready = {0, 1, 2, 3, 4, 8}  # what can be opened today
+ready = {0, 1, 2, 3, 4, 8, 11}  # what can be opened today
 doors = {1: "never trained\nanything", 2: "fluent\nin NumPy"}
 doors |= {8: "have trained\nnetworks", 15: "know\ntransformers"}
 
