@@ -7,7 +7,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from minibig.exercises import exercises
+from minibig.exercises import exercises, passed_exercises
+from minibig.exercises.checking import MARK
 from tools import cells, notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -176,6 +177,9 @@ def test_learners_answers_are_never_overwritten(tmp_path):
     (mine / "01_a.ipynb").write_text("my answer")
     assert [path.name for path in copy_missing(built, mine)] == ["02_b.ipynb"]
     assert (mine / "01_a.ipynb").read_text() == "my answer"
+    (mine / MARK).write_text('{"passed": ["01.strides"]}')
+    assert copy_missing(built, mine) == []
+    assert "01.strides" in passed_exercises(mine / MARK)
 
 
 def test_notebooks_are_json_without_machine_names():

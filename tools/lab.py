@@ -19,6 +19,9 @@ def copy_missing(notebooks, mine):
     A notebook that `mine` already has is left alone, whatever is in it.
     """
     mine.mkdir(exist_ok=True)
+    progress = mine / "minibig-course"  # where `check` notes what has passed
+    if not progress.exists():
+        progress.write_text("{}")
     copied = []
     for source in sorted(notebooks.glob("*.ipynb")):
         target = mine / source.name
