@@ -16,7 +16,7 @@ from contextlib import ContextDecorator
 
 import numpy as np
 
-from .backend import array_module, is_array, total
+from .backend import add, array_module, is_array, total
 
 _orders = itertools.count()
 
@@ -184,7 +184,7 @@ def _add(slots, key, dx, owned):
     if ours:
         total += dx
     else:
-        total = _as_array(total + dx)
+        total = _as_array(add(total, dx))
     slots[key] = (total, True)
 
 

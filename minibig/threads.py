@@ -6,17 +6,29 @@ take blocks from one list, each small enough for the cache, and products of matr
 cut the same way, with one BLAS thread each.
 """
 
+import ctypes
 import os
+import sys
 import threading
 from functools import cache
+
+from .checks import whole
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
+
+MOST = 1024  # threads
 
 _team = None
 
 
 def usable_cores():
     """How many cores this process may use, 8 at most; MINIBIG_THREADS overrides."""
-    asked = os.environ.get("MINIBIG_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
+    asked = os.environ.get("MINIBIG_THREADS", "").strip()
+    if asked:
+        if not asked.isdecimal() or not 1 <= int(asked) <= MOST:
+            raise ValueError(
+                f"MINIBIG_THREADS is {asked!r}: it is a whole number from 1 to {MOST}"
+            )
         return int(asked)
     affinity = getattr(os, "sched_getaffinity", None)
     return min(len(affinity(0)) if affinity else os.cpu_count() or 1, 8)
@@ -56,8 +68,7 @@ class Team:
         work itself. The first error of a block is raised when all threads have stopped.
         """
         if self.size == 1 or count == 1 or not self.busy.acquire(blocking=False):
-            with one_blas_thread:
-                return [serve(i) for i in range(count)]
+            return [serve(i) for i in range(count)]
         results, errors, numbers = [None] * count, [], iter(range(count))
 
         def job():
@@ -72,12 +83,11 @@ class Team:
         self.job = job
         helpers = min(self.size - 1, count - 1)
         try:
-            with one_blas_thread:
-                for gate in self.gates[:helpers]:
-                    gate.release()
-                job()
-                for done in self.done[:helpers]:
-                    done.acquire()
+            for gate in self.gates[:helpers]:
+                gate.release()
+            job()
+            for done in self.done[:helpers]:
+                done.acquire()
         except BaseException:  # Ctrl-C while waiting: helpers may still be at work
             _forget_team()
             raise
@@ -92,6 +102,7 @@ def team():
     """The threads that share the work, started when first asked for."""
     global _team
     if _team is None:
+        _prepare_process()
         _team = Team(usable_cores())
     return _team
 
@@ -99,8 +110,9 @@ def team():
 def set_num_threads(count):
     """Lets `count` threads work on large arrays on the CPU; 1 is the caller alone."""
     global _team
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"the number of threads is at least 1, not {count!r}")
+    if whole("the number of threads", count, 1) > MOST:
+        raise ValueError(f"{count} threads are more than {MOST}")
+    _prepare_process()
     if _team is not None:
         _team.close()
     _team = Team(count)
@@ -111,42 +123,25 @@ def get_num_threads():
     return team().size
 
 
-class _OneBlasThread:
-    """Within it, in whatever thread, every BLAS works on one thread."""
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.depth = 0
-
-    def __enter__(self):
-        with self.lock:
-            self.depth += 1
-            if self.depth == 1:
-                for library, _ in _blas_libraries():
-                    library.set_num_threads(1)
-
-    def __exit__(self, *error):
-        with self.lock:
-            self.depth -= 1
-            if not self.depth:
-                for library, usual in _blas_libraries():
-                    library.set_num_threads(usual)
-
-
-one_blas_thread = _OneBlasThread()
-
-
 @cache
-def _blas_libraries():
-    """(library, its number of threads) of each BLAS that uses several; none without
-    threadpoolctl."""
+def _prepare_process():
+    """Settings of the whole process, made once, before the first large array.
+
+    BLAS works on one thread, as its own would fight with ours. Memory that was freed is
+    kept for the next array: a training step frees hundreds of megabytes and asks for
+    them again, and pages fresh from the system cost more than the sums on them.
+    """
     try:
-        from threadpoolctl import ThreadpoolController
+        from threadpoolctl import threadpool_limits
     except ImportError:
-        return []
-    libraries = ThreadpoolController().select(user_api="blas").lib_controllers
-    usual = [(library, library.get_num_threads()) for library in libraries]
-    return [(library, count) for library, count in usual if count > 1]
+        pass  # then OPENBLAS_NUM_THREADS=1 is for the user to set
+    else:
+        threadpool_limits(1, user_api="blas")
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it
+        if mallopt:
+            mallopt(M_MMAP_THRESHOLD, 32 << 20)
+            mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
 def _forget_team():

@@ -240,7 +240,7 @@ def _trained(model, inputs, targets, make, device, steps=3):
 
 def _close(ours, expected):
     for a, b in zip(ours, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=3e-6)  # sums in another order
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)

@@ -6,6 +6,7 @@ engine sums them over the axes that were broadcast.
 
 from numpy import errstate
 
+from ..backend import add as sum_of
 from ..backend import array_module
 
 
@@ -15,7 +16,7 @@ def add(a, b):
     def backward(dy):
         return dy, dy
 
-    return a + b, backward
+    return sum_of(a, b), backward
 
 
 def subtract(a, b):

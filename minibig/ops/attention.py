@@ -7,7 +7,7 @@ block may see. Backward computes a block's probabilities once more (arXiv 2205.1
 
 import math
 
-from ..backend import array_module, by_rows
+from ..backend import array_module, by_rows, row_dot, row_max, row_sum
 from .dropout import keep_mask
 from .elementwise import widen
 
@@ -65,10 +65,10 @@ def scaled_dot_product_attention(
     def forward_rows(q, k, v, out, total, *extra):
         for i, (start, stop, seen) in enumerate(blocks):
             s = scores(q, k, extra, i)
-            top = xp.maximum(s.max(-1, keepdims=True), xp.finfo(s.dtype).min)
+            top = xp.maximum(row_max(s), xp.finfo(s.dtype).min)
             s -= top
             p = xp.exp(s, out=s)
-            weight = xp.maximum(p.sum(-1, keepdims=True), xp.finfo(s.dtype).tiny)
+            weight = xp.maximum(row_sum(p), xp.finfo(s.dtype).tiny)
             o = dropped(p, extra, i) @ widen(v[..., :seen, :])
             xp.divide(o, weight, out=out[..., start:stop, :])
             total[..., start:stop, :] = xp.log(weight) + top
@@ -76,21 +76,24 @@ def scaled_dot_product_attention(
     def backward_rows(q, k, v, out, total, do, dq, dk, dv, *extra):
         dscores = extra[-1] if bias is not None else None
         extra = extra[:-1] if bias is not None else extra
-        delta = (do * out).sum(-1, keepdims=True)
-        dk[...], dv[...] = 0, 0
-        for i, (start, stop, seen) in enumerate(blocks):
+        delta = row_dot(do, out)
+        dk[..., blocks[-1][2] :, :] = dv[..., blocks[-1][2] :, :] = 0  # never seen
+        for i in reversed(range(len(blocks))):  # the last sees all that any block sees
+            start, stop, seen = blocks[i]
             p = scores(q, k, extra, i)
             p -= total[..., start:stop, :]
             xp.exp(p, out=p)
             do_block = do[..., start:stop, :]
-            dv[..., :seen, :] += _t(dropped(p, extra, i)) @ do_block
+            add = i + 1 < len(blocks)
+            _product(_t(dropped(p, extra, i)), do_block, dv[..., :seen, :], add)
             ds = dropped(do_block @ _t(v[..., :seen, :]), extra, i)
             ds -= delta[..., start:stop, :]
             ds *= p
             if dscores is not None:
                 dscores[..., start:stop, :seen] = ds
-            dk[..., :seen, :] += _t(ds) @ q[..., start:stop, :] * scale
-            dq[..., start:stop, :] = ds @ k[..., :seen, :] * scale
+            ds *= scale
+            _product(_t(ds), q[..., start:stop, :], dk[..., :seen, :], add)
+            _product(ds, k[..., :seen, :], dq[..., start:stop, :])
 
     def backward(do):
         dq, dk, dv = xp.empty_like(q), xp.empty_like(k), xp.empty_like(v)
@@ -106,10 +109,18 @@ def scaled_dot_product_attention(
     return out, backward
 
 
+def _product(a, b, out, add=False):
+    """a @ b, written into `out` or added to it."""
+    if add:
+        out += a @ b
+    else:
+        array_module(out).matmul(a, b, out=out)
+
+
 def _query_blocks(length, source, offset):
     """(first query, last + 1, keys seen) of each block; `offset` None: not causal."""
     blocks = []
-    for start in range(0, length, QUERIES):
+    for start in range(0, max(length, 1), QUERIES):
         stop = min(start + QUERIES, length)
         seen = source if offset is None else min(source, max(stop + offset, 1))
         blocks.append((start, stop, seen))

@@ -149,7 +149,8 @@ def gelu(x):
     cdf = 0.5 * (1 + erf(wide * math.sqrt(0.5)))
 
     def backward(dy):
-        density = xp.exp(wide * wide * -0.5) * (1 / math.sqrt(2 * math.pi))
+        near = xp.clip(wide, -64, 64)  # further out the density is 0
+        density = xp.exp(near * near * -0.5) * (1 / math.sqrt(2 * math.pi))
         return ((dy * (cdf + wide * density)).astype(x.dtype, copy=False),)
 
     return (wide * cdf).astype(x.dtype, copy=False), backward
@@ -158,7 +159,7 @@ def gelu(x):
 def gelu_tanh(x):
     """0.5 x (1 + tanh u), u = √(2/π) (x + 0.044715 x³): what GPT-2 uses for `gelu`.
 
-    backward: dx = dy (0.5 (1 + t) + 0.5 x (1 - t²) u'), t = tanh u computed once more:
+    backward: dx = dy (1 + t) (0.5 + 0.5 x u' (1 - t)), t = tanh u computed once more:
     cheaper than keeping it.
     """
     xp, shape = array_module(x), x.shape
@@ -167,7 +168,11 @@ def gelu_tanh(x):
 
     def forward_rows(x, y):
         x = widen(x)
-        t = _gelu_inner(xp, x)
+        t = x * x
+        t *= 0.044715 * _GELU
+        t += _GELU
+        t *= x  # u
+        xp.tanh(t, out=t)
         t += 1
         t *= x
         xp.multiply(t, 0.5, out=y)
@@ -181,29 +186,24 @@ def gelu_tanh(x):
 
     def backward_rows(x, dy, dx):
         x = widen(x)
-        t = _gelu_inner(xp, x)
-        slope = x * x
-        slope *= 3 * 0.044715 * _GELU
-        slope += _GELU  # u'
-        slope *= x
-        slope *= 1 - t * t
-        slope += t
-        slope += 1
-        slope *= 0.5
-        xp.multiply(slope, dy, out=dx)
+        factor = x * x
+        factor *= 0.044715 * _GELU
+        factor += _GELU
+        t = factor * x  # u
+        xp.tanh(t, out=t)
+        factor *= 1.5
+        factor -= _GELU
+        factor *= x  # x u' / 2
+        factor *= 1 - t
+        factor += 0.5
+        t += 1
+        factor *= t
+        xp.multiply(factor, dy, out=dx)
 
     return y.reshape(shape), backward
 
 
 _GELU = math.sqrt(2 / math.pi)
-
-
-def _gelu_inner(xp, x):
-    u = x * x
-    u *= 0.044715 * _GELU
-    u += _GELU
-    u *= x
-    return xp.tanh(u, out=u)
 
 
 def widen(x):

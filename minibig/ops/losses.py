@@ -1,6 +1,6 @@
 """Losses, each straight from what a model puts out; one number per row or element."""
 
-from ..backend import array_module, by_rows
+from ..backend import array_module, by_rows, row_max, row_sum
 from .elementwise import logistic, widen
 
 
@@ -24,8 +24,9 @@ def cross_entropy(logits, *, ids, ignore_index=-100, label_smoothing=0.0):
 
     def forward_rows(x, top, total):
         x = widen(x)
-        top[...] = x.max(-1)
-        total[...] = xp.log(xp.exp(x - top[:, None]).sum(-1))
+        largest = row_max(x)
+        top[...] = largest[:, 0]
+        total[...] = xp.log(row_sum(xp.exp(x - largest))[:, 0])
 
     by_rows(forward_rows, rows, top, total)
     losses = total - (rows[numbers, chosen] - top) * (1 - label_smoothing)

@@ -4,7 +4,7 @@ Statistics are computed in two passes (mean, then mean square of what is left), 
 in float32. Backward computes the normalised rows again from two numbers a row.
 """
 
-from ..backend import array_module, by_rows
+from ..backend import array_module, by_rows, row_dot, row_sum
 from .elementwise import widen
 
 
@@ -22,18 +22,13 @@ def layer_norm(x, weight, bias, *, eps=1e-5):
 
     def forward_rows(x, mean, scale, y):
         x = widen(x)
-        xp.divide(x.sum(-1, keepdims=True), x.shape[-1], out=mean)
-        centred = x - mean
-        xp.divide(1, xp.sqrt(_mean_square(xp, centred) + eps), out=scale)
-        centred *= scale
-        _affine(centred, weight, bias, y)
+        xp.divide(row_sum(x), x.shape[-1], out=mean)
+        _normalise(xp, x - mean, scale, weight, bias, eps, y)
 
     by_rows(forward_rows, rows, mean, scale, y)
 
     def backward_rows(x, mean, scale, dy, dx):
-        normal = x - mean
-        normal *= scale
-        return _norm_backward(xp, normal, scale, dy, dx, weight, centre=True)
+        return _norm_backward(xp, x - mean, scale, dy, dx, weight, centre=True)
 
     def backward(dy):
         dy = dy.reshape(rows.shape)
@@ -58,14 +53,12 @@ def rms_norm(x, weight, *, eps=1e-6):
     scale = xp.empty((len(rows), 1), widen(x[:0]).dtype)
 
     def forward_rows(x, scale, y):
-        x = widen(x)
-        xp.divide(1, xp.sqrt(_mean_square(xp, x) + eps), out=scale)
-        _affine(x * scale, weight, None, y)
+        _normalise(xp, widen(x), scale, weight, None, eps, y)
 
     by_rows(forward_rows, rows, scale, y)
 
     def backward_rows(x, scale, dy, dx):
-        return _norm_backward(xp, x * scale, scale, dy, dx, weight, centre=False)
+        return _norm_backward(xp, widen(x), scale, dy, dx, weight, centre=False)
 
     def backward(dy):
         dx = xp.empty_like(rows)
@@ -76,34 +69,36 @@ def rms_norm(x, weight, *, eps=1e-6):
     return y.reshape(x.shape), backward
 
 
-def _mean_square(xp, x):
-    """mean(x²) of each row, (N, 1), without the array of squares."""
-    return (xp.einsum("nc,nc->n", x, x) / x.shape[-1])[:, None]
-
-
-def _affine(normal, weight, bias, y):
+def _normalise(xp, x, scale, weight, bias, eps, y):
+    """Fills `scale` with 1 / √(mean(x²) + eps) and y with x * scale * weight + bias."""
+    xp.divide(1, xp.sqrt(row_dot(x, x) / x.shape[-1] + eps), out=scale)
+    x = x * scale
+    if bias is None:
+        xp.multiply(x, 1 if weight is None else weight, out=y)
+        return
     if weight is not None:
-        normal *= weight
-    if bias is not None:
-        normal += bias
-    y[...] = normal
+        x *= weight
+    xp.add(x, bias, out=y)
 
 
-def _norm_backward(xp, normal, scale, dy, dx, weight, centre):
-    """Fills dx from x̂ and 1/deviation; returns (dweight, dbias) of these rows.
+def _norm_backward(xp, x, scale, dy, dx, weight, centre):
+    """Fills dx from x, centred for a layer norm, and `scale`, with which it is x̂;
+    returns (dweight, dbias) of these rows.
 
-    Every sum is a product with a vector: those of dy * x̂ over rows are dweight, over
-    columns with `weight` they are C mean(g x̂); those of dy are dbias and C mean(g).
+    Every sum is a product with a vector: those of dy * x over rows, times `scale`, are
+    dweight, over columns with `weight` they are C mean(g x); those of dy are dbias and
+    C mean(g).
     """
-    width, dtype = normal.shape[-1], normal.dtype
+    width, dtype = x.shape[-1], x.dtype
     dy = widen(dy)
     gain = xp.ones(width, dtype) if weight is None else weight.astype(dtype, copy=False)
-    ones = xp.ones(len(dy), dtype)
-    product = dy * normal
-    dweight, dbias = ones @ product, ones @ dy if centre else None
-    normal *= (product @ gain / width)[:, None]
+    product = dy * x
+    dweight = scale[:, 0] @ product
+    dbias = xp.ones(len(dy), dtype) @ dy if centre else None
+    mean = (product @ gain / width)[:, None]
+    x = x * (mean * scale * scale)
     xp.multiply(dy, gain, out=product)
-    product -= normal
+    product -= x
     if centre:
         product -= (dy @ gain / width)[:, None]
     xp.multiply(product, scale, out=dx)

@@ -3,7 +3,7 @@
 float16 scores are computed in float32.
 """
 
-from ..backend import array_module, by_rows
+from ..backend import array_module, by_rows, row_dot, row_max, row_sum
 from .elementwise import widen
 
 
@@ -19,14 +19,13 @@ def softmax(x, *, axis=-1):
 
     def forward_rows(x, y):
         x = widen(x)
-        e = xp.exp(x - x.max(-1, keepdims=True))
-        xp.divide(e, e.sum(-1, keepdims=True), out=y)
+        e = xp.exp(x - row_max(x))
+        xp.divide(e, row_sum(e), out=y)
 
     by_rows(forward_rows, x, y)
 
     def backward_rows(y, dy, dx):
-        product = y * dy
-        xp.subtract(product, y * product.sum(-1, keepdims=True), out=dx)
+        xp.multiply(y, dy - row_dot(y, dy), out=dx)
 
     def backward(dy):
         dx = xp.empty_like(y)

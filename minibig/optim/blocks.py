@@ -13,14 +13,15 @@ from ..backend import BLOCK, array_module, by_rows
 _kept = threading.local()
 
 
-def in_blocks(function, *arrays):
+def in_blocks(function, *arrays, once=False):
     """What `function(*blocks)` returned for matching blocks of arrays of one shape.
 
-    The function changes its blocks in place; on a GPU it gets the arrays whole.
+    The function changes its blocks in place; on a GPU it gets the arrays whole. One
+    that touches each number `once` has no use for the cache, and gets larger blocks.
     """
     if all(x.flags.c_contiguous for x in arrays):
         arrays = [x.reshape(-1) for x in arrays]
-    return by_rows(function, *arrays, size=2 * arrays[0].size)
+    return by_rows(function, *arrays, size=arrays[0].size // (4 if once else 1))
 
 
 def scratch(like, which=0):

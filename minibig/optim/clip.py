@@ -2,6 +2,7 @@
 
 import math
 
+from .. import checks
 from ..backend import array_module
 from ..tensor import Tensor
 from .blocks import in_blocks, writable
@@ -16,8 +17,7 @@ def clip_grad_norm_(parameters, max_norm, *, error_if_nonfinite=False):
     are passed over. A norm that is NaN or infinite spoils all gradients, visibly; with
     `error_if_nonfinite` it raises RuntimeError before any is changed.
     """
-    if not max_norm >= 0:
-        raise ValueError(f"max_norm must be 0 or more, not {max_norm}")
+    max_norm = checks.number("max_norm", max_norm, 0, finite=False)
     gradients = _gradients(parameters)
     norm = _norm([gradient.array for gradient in gradients])
     if error_if_nonfinite and not math.isfinite(norm):
@@ -28,7 +28,8 @@ def clip_grad_norm_(parameters, max_norm, *, error_if_nonfinite=False):
     scale = float(max_norm) / (norm + 1e-6)
     if not scale >= 1:  # true for NaN too
         for gradient in gradients:
-            in_blocks(lambda g: _multiply(g, scale), writable(gradient))
+            array = writable(gradient)
+            in_blocks(lambda g: _multiply(g, scale), array, once=True)
             gradient.changed()
     return norm
 
@@ -59,10 +60,12 @@ def _sum_of_squares(arrays, dtype=None):
     """Of all numbers: one dot a block in its dtype, the blocks added up in float64."""
 
     def square(x):
-        x = x.astype(dtype or ("float32" if x.dtype == "float16" else x.dtype))
+        wide = dtype or ("float32" if x.dtype == "float16" else x.dtype)
+        x = x.astype(wide, copy=False)
         return array_module(x).vdot(x, x).astype("float64")
 
-    return float(sum(part for x in arrays for part in in_blocks(square, x)))
+    parts = (part for x in arrays for part in in_blocks(square, x, once=True))
+    return float(sum(parts))
 
 
 def _multiply(x, factor):

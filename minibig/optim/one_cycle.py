@@ -1,7 +1,8 @@
 """The one-cycle schedule: the rate goes up and far down, momentum the other way."""
 
+from ..checks import whole
 from .optimizer import fraction, number
-from .schedules import LRScheduler, cosine, count, line
+from .schedules import LRScheduler, cosine, line
 
 
 class OneCycleLR(LRScheduler):
@@ -120,10 +121,11 @@ class OneCycleLR(LRScheduler):
 
 def _length(total_steps, epochs, steps_per_epoch):
     if total_steps is not None:
-        return count("total_steps", total_steps)
+        return whole("total_steps", total_steps, 1)
     if epochs is None or steps_per_epoch is None:
         raise ValueError("give total_steps, or both epochs and steps_per_epoch")
-    return count("epochs", epochs) * count("steps_per_epoch", steps_per_epoch)
+    epochs = whole("epochs", epochs, 1)
+    return epochs * whole("steps_per_epoch", steps_per_epoch, 1)
 
 
 def _each(name, value, groups, rule):

@@ -5,17 +5,9 @@ Each is a closed form of (first rate, step), so a run resumes from the step alon
 """
 
 import math
-import operator
 
+from ..checks import whole
 from .optimizer import Optimizer, number
-
-
-def count(name, value, low=1):
-    """`value` as a whole number, if it is at least `low`."""
-    value = operator.index(value)
-    if value < low:
-        raise ValueError(f"{name} must be a whole number from {low} on, not {value}")
-    return value
 
 
 class LRScheduler:
@@ -42,7 +34,7 @@ class LRScheduler:
             group.setdefault("initial_lr", group["lr"])
         self.optimizer = optimizer
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
-        self.last_epoch = count("last_epoch", last_epoch, -1)
+        self.last_epoch = whole("last_epoch", last_epoch, -1)
         self.step()
 
     def rate(self, lr, step):
@@ -119,7 +111,7 @@ class StepLR(LRScheduler):
     settings = ("step_size", "gamma")
 
     def __init__(self, optimizer, step_size, gamma=0.1, last_epoch=-1):
-        self.step_size = count("step_size", step_size)
+        self.step_size = whole("step_size", step_size, 1)
         self.gamma = number("gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
@@ -136,7 +128,7 @@ class CosineAnnealingLR(LRScheduler):
     settings = ("T_max", "eta_min")
 
     def __init__(self, optimizer, T_max, eta_min=0.0, last_epoch=-1):
-        self.T_max = count("T_max", T_max)
+        self.T_max = whole("T_max", T_max, 1)
         self.eta_min = number("eta_min", eta_min)
         super().__init__(optimizer, last_epoch)
 
@@ -164,7 +156,7 @@ class LinearLR(LRScheduler):
                 "factors must lie in (0, 1] at the start and [0, 1] at the end, not "
                 f"{start_factor} and {end_factor}"
             )
-        self.total_iters = count("total_iters", total_iters)
+        self.total_iters = whole("total_iters", total_iters, 1)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, lr, step):
@@ -182,8 +174,8 @@ class WarmupCosine(LRScheduler):
     settings = ("warmup_steps", "total_steps", "min_lr")
 
     def __init__(self, optimizer, warmup_steps, total_steps, min_lr=0.0, last_epoch=-1):
-        self.warmup_steps = count("warmup_steps", warmup_steps, 0)
-        self.total_steps = count("total_steps", total_steps)
+        self.warmup_steps = whole("warmup_steps", warmup_steps, 0)
+        self.total_steps = whole("total_steps", total_steps, 1)
         self.min_lr = number("min_lr", min_lr)
         if self.warmup_steps > self.total_steps:
             raise ValueError(
