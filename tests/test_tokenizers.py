@@ -1,6 +1,5 @@
 """Tokenizers: what goes in comes out, ids are stable, bad input is named."""
 
-import json
 import os
 import subprocess
 import sys
@@ -14,20 +13,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minibig.data import (
+    AddedToken,
     BPETokenizer,
     CharTokenizer,
+    Template,
+    WordPieceTokenizer,
     WordTokenizer,
     documentation,
-    load_tokenizer,
+    pad,
 )
-from minibig.data.bpe import learn_merges, replace_pair, split_words
-from minibig.files import FileError
+from minibig.data.tokenizers.bpe import split_words
+from minibig.data.tokenizers.merges import apply_merges, learn_merges, replace_pair
+from minibig.data.tokenizers.patterns import find_words
 
 END = "<|endoftext|>"
 TEXT = "the cat sat on the mat, and the dog didn't. " * 3 + "\n\tin 1984 – 日本語 ²½!"
 BPE = BPETokenizer.train(TEXT, 279, special_tokens=[END])
 CHARS = CharTokenizer.train(TEXT, special_tokens=[END])
 WORDS = WordTokenizer.train(TEXT, special_tokens=[END])
+PIECES = WordPieceTokenizer.train(TEXT, 90)
 ALL = pytest.mark.parametrize(
     "tokenizer", [BPE, CHARS, WORDS], ids=lambda t: str(t)[:5]
 )
@@ -53,6 +57,27 @@ def test_bpe_gives_back_any_unicode(text):
     ids = BPE.encode(text)
     assert BPE.decode(ids) == text
     assert BPE.decode_bytes(ids) == text.encode()
+
+
+@capped
+@given(st.lists(st.integers(0, BPE.vocab_size - 1), max_size=12))
+def test_stream_of_parts_is_what_decode_gives(ids):
+    for tokenizer in (BPE, CHARS, WORDS, PIECES):
+        known = [index % tokenizer.vocab_size for index in ids]
+        for skip in (False, True):
+            parts = tokenizer.decode_stream(iter(known), skip_special_tokens=skip)
+            assert "".join(parts) == tokenizer.decode(known, skip_special_tokens=skip)
+    whole = b"".join(BPE.decode_bytes([i]) for i in ids if i != BPE.vocab_size - 1)
+    text = BPE.decode(ids, skip_special_tokens=True)
+    if BPE.vocab_size - 1 not in ids:
+        assert text == whole.decode(errors="replace")
+
+
+def test_stream_waits_for_the_last_byte_of_a_character():
+    ids = BPE.encode_bytes("a日b".encode())
+    assert "".join(BPE.decode_stream(ids[:2])) == "a\ufffd"
+    parts = [part for part in BPE.decode_stream(ids) if part]
+    assert parts == ["a", "日", "b"]
 
 
 @capped
@@ -105,19 +130,20 @@ def test_letters_numbers_space_and_marks_are_the_unicode_categories():
 
 
 def test_merges_are_the_most_frequent_pairs_and_ties_go_to_smaller_ids():
-    counts = {b"abab": 2, b"cd": 3, b"xy": 3, b"z": 9}
-    tokens, merges = learn_merges(counts, 256 + 4)
-    assert merges == [(b"a", b"b"), (b"c", b"d"), (b"x", b"y"), (b"ab", b"ab")]
-    assert tokens[256:] == [b"ab", b"cd", b"xy", b"abab"]
+    words = [("abab", 2), ("cd", 3), ("xy", 3), ("z", 9)]
+    words = [(["abcdxyz".index(c) for c in word], count) for word, count in words]
+    tokens, merges = learn_merges("abcdxyz", words, 7 + 4)
+    assert merges == [("a", "b"), ("c", "d"), ("x", "y"), ("ab", "ab")]
+    assert tokens[7:] == ["ab", "cd", "xy", "abab"]
 
 
 @capped
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=8), st.integers(1, 9)))
 def test_incremental_training_equals_counting_anew_each_time(counts):
-    counts = {word.encode(): count for word, count in counts.items()}
-    tokens, merges = learn_merges(counts, 256 + 8)
+    words = {word: ["abc".index(c) for c in word] for word in counts}
+    stated = [(words[word], count) for word, count in counts.items()]
+    tokens, merges = learn_merges("abc", stated, 3 + 8)
     ids = {token: index for index, token in enumerate(tokens)}
-    words = {word: [ids[bytes([byte])] for byte in word] for word in counts}
     for left, right in merges:
         pairs = {}
         for word, pieces in words.items():
@@ -127,6 +153,22 @@ def test_incremental_training_equals_counting_anew_each_time(counts):
         assert best == (ids[left], ids[right]) and pairs[best] >= 2
         for word, pieces in words.items():
             words[word] = replace_pair(pieces, best, ids[left + right])
+    ranks = {(ids[a], ids[b]): (rank, ids[a + b]) for rank, (a, b) in enumerate(merges)}
+    for word, pieces in words.items():
+        assert apply_merges(["abc".index(c) for c in word], ranks) == pieces
+
+
+def test_a_token_made_in_two_ways_is_one_token():
+    merges = [("a", "b"), ("ab", "c"), ("b", "c"), ("a", "bc")]
+    tokens = [*BPETokenizer.train("x", 256).tokens, "ab", "abc", "bc"]
+    tokenizer = BPETokenizer(tokens, merges)
+    assert tokenizer.encode("abc") == [tokens.index("abc")]
+
+
+def test_a_very_long_word_takes_no_quadratic_time():
+    tokenizer = BPETokenizer.train("ab" * 64 + " " + "ab" * 64, 261)
+    ids = tokenizer.encode("ab" * 30_000)  # minutes, if each merge read all of it
+    assert len(ids) < 5_000 and tokenizer.decode(ids) == "ab" * 30_000
 
 
 def test_pairs_are_replaced_from_the_left():
@@ -148,31 +190,10 @@ def test_bpe_learns_the_documentation_and_shortens_it():
 
 
 def test_cache_of_words_stays_bounded(monkeypatch):
-    monkeypatch.setattr("minibig.data.bpe._CACHE_SIZE", 3)
+    monkeypatch.setattr(BPETokenizer, "cache_size", 3)
     tokenizer = BPETokenizer.train(TEXT, 260)
     assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT
     assert len(tokenizer._cache) <= 3
-
-
-@pytest.mark.oracle
-def test_training_and_ids_equal_the_tokenizers_library():
-    tokenizers = pytest.importorskip("tokenizers")
-    text = documentation().text[:100_000]
-    ours = BPETokenizer.train(text, 600)
-    byte_level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
-    theirs.pre_tokenizer = byte_level
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=600,
-        min_frequency=2,
-        initial_alphabet=byte_level.alphabet(),
-        show_progress=False,
-    )
-    theirs.train_from_iterator([text], trainer)
-    vocabulary = theirs.get_vocab()
-    assert list(ours.tokens) == sorted(vocabulary, key=vocabulary.get)
-    for sample in (text, TEXT, "a\x1cb \u3000  x'sé\u0301 ᾳ Ⅷ²٣\r\n\n"):
-        assert ours.encode(sample) == theirs.encode(sample).ids
 
 
 @ALL
@@ -208,20 +229,112 @@ def test_unknown_words_become_the_unknown_token_or_an_error():
         closed.encode("the zebra")
 
 
+def test_added_tokens_can_take_the_white_space_around_them():
+    mask = AddedToken("<m>", lstrip=True, rstrip=True)
+    tokenizer = CharTokenizer([*"ab \n", "<m>"], [mask])
+    assert tokenizer.encode("a \n<m>  b <m><m> a") == [0, 4, 1, 4, 4, 0]
+
+
+def test_added_tokens_that_are_not_special_are_never_skipped():
+    tokenizer = CharTokenizer([*"ab", "<x>"], [AddedToken("<x>", special=False)])
+    assert tokenizer.special_tokens == {}
+    assert tokenizer.decode([0, 2], skip_special_tokens=True) == "a<x>"
+
+
+def test_normalized_added_tokens_are_sought_in_the_cleaned_text():
+    for normalized in (False, True):
+        added = AddedToken("The", normalized=normalized)
+        tokenizer = WordPieceTokenizer([*PIECES.tokens, "The"], ["[UNK]", added])
+        found = [tokenizer.encode(text)[-1] for text in ("The", "thé")]
+        index = PIECES.vocab_size
+        assert found == ([index] * 2 if normalized else [index, *PIECES._ids("the")])
+
+
 def test_max_size_keeps_the_most_frequent_words():
     tokenizer = WordTokenizer.train("b b b a a c", max_size=4)
     assert tokenizer.tokens == ("<unk>", " ", " b", " a")
 
 
-@ALL
-def test_saved_tokenizer_loads_equal(tokenizer, tmp_path):
-    tokenizer.save(tmp_path / "t.json")
-    loaded = load_tokenizer(tmp_path / "t.json")
-    assert type(loaded) is type(tokenizer) and loaded.hash == tokenizer.hash
-    assert loaded.tokens == tokenizer.tokens
-    assert loaded.special_tokens == tokenizer.special_tokens
-    assert loaded.encode(TEXT + END) == tokenizer.encode(TEXT + END)
-    assert os.listdir(tmp_path) == ["t.json"]
+def test_wordpiece_takes_the_longest_piece_that_fits():
+    tokens = ["[UNK]", "un", "##aff", "##able", "a", "##f", "want", "##ed", "unaff"]
+    tokenizer = WordPieceTokenizer(tokens, ["[UNK]"], max_input_chars_per_word=9)
+    assert tokenizer.encode("unaffable") == [8, 3]  # 9 characters
+    assert tokenizer.encode("unaffables wanted wantee") == [0, 6, 7, 0]
+    assert tokenizer.decode([8, 3, 6, 7]) == "unaffable wanted"
+
+
+def test_wordpiece_learns_pieces_of_its_text():
+    assert PIECES.tokens[:5] == ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    assert {"the", "cat", "##at"} <= set(PIECES.tokens) and "##T" not in PIECES.tokens
+    ids = PIECES.encode("The DOG didn't.")
+    assert PIECES.decode(ids) == "[CLS] the dog didn ' t. [SEP]"
+    assert PIECES.decode(ids, skip_special_tokens=True) == "the dog didn ' t."
+    assert PIECES.decode(PIECES.encode("Ω")) == "[CLS] [UNK] [SEP]"
+
+
+def test_alphabet_of_wordpiece_is_limited_to_the_frequent_characters():
+    tokenizer = WordPieceTokenizer.train("aab aac abb", 9, limit_alphabet=2)
+    assert tokenizer.tokens[5:] == ("a", "b", "##a", "##b")
+    assert "c" not in "".join(tokenizer.tokens[5:])
+
+
+@pytest.mark.parametrize(
+    ("settings", "cleaned"),
+    [
+        ({}, " cafes 京 σσ"),
+        ({"strip_accents": False}, " cafés 京 σσ"),
+        ({"lowercase": False}, " Cafés 京 ΣΣ"),
+        ({"lowercase": False, "strip_accents": True}, " Cafes 京 ΣΣ"),
+        ({"handle_chinese_chars": False}, " cafes京σσ"),
+        ({"clean_text": False}, "\tcafe\0s\u200b 京 \ufffdσσ"),
+    ],
+)
+def test_text_is_cleaned_as_bert_does(settings, cleaned):
+    tokenizer = WordPieceTokenizer(["[UNK]"], **settings)
+    assert tokenizer.normalize("\tCafé\0s\u200b京\ufffdΣΣ") == cleaned
+
+
+def test_template_frames_texts_and_tells_them_apart():
+    cls, sep = (PIECES.special_tokens[t] for t in ("[CLS]", "[SEP]"))
+    cat, dog = (PIECES.encode(t, add_special_tokens=False) for t in ("cat", "dog on"))
+    pair = PIECES.encode_pair("cat", "dog on")
+    assert pair.ids == [cls, *cat, sep, *dog, sep]
+    assert pair.type_ids == [0] * (len(cat) + 2) + [1] * (len(dog) + 1)
+    assert pair.attention_mask == [1] * len(pair.ids)
+    assert PIECES.encode_pair("cat").ids == PIECES.encode("cat") == [cls, *cat, sep]
+    assert BPE.encode_pair("cat").ids == BPE.encode("cat")
+
+
+def test_max_length_cuts_the_longer_text_first():
+    template = Template.parse("! $A", "! $A $B:1")
+    tokenizer = CharTokenizer("!abc", ["!"], template=template)
+    assert tokenizer.encode("abc", max_length=3) == [0, 1, 2]
+    assert tokenizer.encode("abc", add_special_tokens=False, max_length=2) == [1, 2]
+    lengths = []
+    for first, second in [(5, 2), (2, 5), (5, 5), (1, 1)]:
+        pair = tokenizer.encode_pair("a" * first, "b" * second, max_length=6)
+        lengths.append((pair.ids.count(1), pair.ids.count(2)))
+    assert lengths == [(3, 2), (2, 3), (2, 3), (1, 1)]
+
+
+def test_batches_are_padded_and_masked():
+    ids, mask = pad(CHARS.encode_batch(["cat", "", "a"], max_length=2), value=7)
+    c, a = CHARS.encode("ca")
+    np.testing.assert_array_equal(ids, [[c, a], [7, 7], [a, 7]])
+    np.testing.assert_array_equal(mask, [[1, 1], [0, 0], [1, 0]])
+    assert ids.dtype == np.int64 and mask.dtype == bool and pad([])[0].shape == (0, 0)
+
+
+def test_prefix_space_makes_the_first_word_like_the_others():
+    tokenizer = BPETokenizer(BPE.tokens, BPE.merges, [END], add_prefix_space=True)
+    assert tokenizer.encode("the") == BPE.encode(" the") == tokenizer.encode(" the")
+    assert tokenizer.encode(f"{END}the")[1:] == BPE.encode(" the")
+
+
+def test_other_patterns_cut_other_words():
+    assert find_words(r"\p{Lu}?\p{Ll}+|[\p{N}]{1,3}", "OneTwo 12345ß漢 ") == [
+        "One", "Two", " ", "123", "45", "ß", "漢 ",
+    ]  # fmt: skip
 
 
 def test_hash_tells_vocabularies_and_merges_apart():
@@ -252,6 +365,10 @@ def test_hashes_do_not_depend_on_the_process():
             ).stdout
         )
     assert len(outputs) == 1 and len(outputs.pop()) > 80
+
+
+def with_pattern(pattern, **settings):
+    return BPETokenizer(BPE.tokens, BPE.merges, [END], pattern=pattern, **settings)
 
 
 @pytest.mark.parametrize(
@@ -290,6 +407,33 @@ def test_hashes_do_not_depend_on_the_process():
         (lambda: CharTokenizer("ab", ["a", "a"]), ValueError, "distinct"),
         (lambda: WordTokenizer.train("a b", max_size=2), ValueError, "no room"),
         (lambda: BPETokenizer("ab", []), ValueError, "254 of the 256 bytes"),
+        (lambda: with_pattern("a*"), ValueError, "empty"),
+        (lambda: with_pattern("(a)"), ValueError, "capturing"),
+        (lambda: with_pattern("[a"), ValueError, "not valid"),
+        (lambda: with_pattern("a\\"), ValueError, "not valid"),
+        (lambda: with_pattern(r"\w+"), ValueError, r"\\\\w"),
+        (lambda: with_pattern(r"[^\S]"), ValueError, r"\\\\S"),
+        (lambda: with_pattern(r"\p{Han}+"), ValueError, r"\\\\p\{Han\}"),
+        (lambda: with_pattern(r"\P{L}+"), ValueError, r"\\\\P"),
+        (lambda: with_pattern("(?m:.)"), ValueError, "flag"),
+        (lambda: with_pattern(r"[a&&b]"), ValueError, "'&'"),
+        (lambda: with_pattern("a", add_prefix_space=True), ValueError, "GPT-2's"),
+        (lambda: with_pattern("a", normal_form="NFX"), ValueError, "NFX"),
+        (lambda: WordPieceTokenizer("ab"), ValueError, r"unknown token '\[UNK\]'"),
+        (lambda: WordPieceTokenizer.train("abc", 7), ValueError, "at least 10"),
+        (lambda: WordPieceTokenizer.train("", 99), ValueError, "empty text"),
+        (
+            lambda: WordPieceTokenizer.train("a", 9, special_tokens=["x"]),
+            ValueError,
+            r"special_tokens lack one of .*CLS",
+        ),
+        (lambda: PIECES.encode("a", max_length=1), ValueError, "max_length 1"),
+        (lambda: CHARS.encode_batch("cat"), TypeError, "use encode"),
+        (
+            lambda: CharTokenizer("a", template=Template.parse("! $A", "! $A $B")),
+            ValueError,
+            "template tokens missing",
+        ),
         (lambda: BPETokenizer([*BPE.tokens, "日"], []), ValueError, "'日'"),
         (lambda: BPETokenizer(BPE.tokens, [("q", "q")]), ValueError, "'qq'"),
     ],
@@ -297,56 +441,6 @@ def test_hashes_do_not_depend_on_the_process():
 def test_bad_input_is_named(call, error, words):
     with pytest.raises(error, match=words):
         call()
-
-
-def damaged(**changes):
-    contents = {
-        "format": "minibig.tokenizer",
-        "version": 1,
-        "type": "BPETokenizer",
-        "tokens": list(BPE.tokens),
-        "special_tokens": [END],
-        "merges": [" ".join(merge) for merge in BPE.merges],
-    }
-    return json.dumps(contents | changes).encode()
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"", "not JSON"),
-        (b"\xff\xfe\x00", "not JSON"),
-        (damaged()[:-9], "not JSON"),
-        (b"[" * 100_000, "not JSON"),
-        (b"[1]", "lacks"),
-        (b'{"version": "1.0", "model": {}}', 'lacks "format"'),
-        (damaged(version=2), "version 2"),
-        (damaged(type="Trie"), "'Trie'"),
-        (damaged(type=["CharTokenizer"]), "known are"),
-        (damaged(tokens=7), '"tokens" is not a list of strings'),
-        (damaged(tokens=[1, 2]), '"tokens" is not a list of strings'),
-        (damaged(tokens=[*BPE.tokens, "a"]), "twice"),
-        (damaged(tokens=["a"], special_tokens=[], merges=[]), "lacks 255"),
-        (damaged(special_tokens=None), '"special_tokens" is not'),
-        (damaged(special_tokens=["<x>"]), "<x>"),
-        (damaged(merges={}), '"merges" is not'),
-        (damaged(merges=["a"]), "'a' is not two tokens"),
-        (damaged(merges=["a b c"]), "not two tokens"),
-        (damaged(merges=["q q"]), "'qq'"),
-        (damaged(type="CharTokenizer"), "not one character"),
-    ],
-)
-def test_damaged_file_is_refused_with_its_name(data, words, tmp_path):
-    path = tmp_path / "t.json"
-    path.write_bytes(data)
-    with pytest.raises(FileError, match=words) as caught:
-        load_tokenizer(path)
-    assert "t.json" in str(caught.value)
-
-
-def test_missing_file_is_the_usual_error(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        load_tokenizer(tmp_path / "none.json")
 
 
 @ALL

@@ -1,6 +1,5 @@
 """Text and tables to learn from, tokenizers, and the batches made of them."""
 
-from .bpe import BPETokenizer
 from .corpora import (
     Corpus,
     docstrings,
@@ -10,6 +9,7 @@ from .corpora import (
 )
 from .downloads import DownloadError, download, tiny_shakespeare
 from .loader import ArrayBatches, Documents, RandomCrops, Windows
+from .masking import mask_tokens
 from .tabular import (
     TabularData,
     breast_cancer,
@@ -18,4 +18,15 @@ from .tabular import (
     stratified_split,
     wine,
 )
-from .tokenizers import CharTokenizer, WordTokenizer, load_tokenizer
+from .tokenizers import (
+    AddedToken,
+    BPETokenizer,
+    ByteFallbackTokenizer,
+    CharTokenizer,
+    Encoding,
+    Template,
+    WordPieceTokenizer,
+    WordTokenizer,
+    load_tokenizer,
+    pad,
+)

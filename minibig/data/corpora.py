@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import random
+from ..checks import kind, number, whole
 from .fingerprint import fingerprint
 
 # Not library source: installed packages, tests, files written by the build (they hold
@@ -88,7 +89,7 @@ class Corpus:
         length, so counting them would miss the fraction. Raises `ValueError` when a
         part would be empty.
         """
-        if not 0 < held_out < 1:
+        if not 0 < number("held_out", held_out) < 1:
             raise ValueError(f"held_out is a fraction between 0 and 1, not {held_out}")
         room = held_out * sum(map(len, self.documents))
         chosen = set()
@@ -172,8 +173,7 @@ def statements(*libraries, max_length=80):
     is kept; each is named by the place where it stands first. `libraries` as in
     `library_source`.
     """
-    if max_length < 4:
-        raise ValueError(f"max_length must be at least 4 characters, not {max_length}")
+    whole("max_length", max_length, 4)
     found = {}  # line -> name
     for name, node in _library_statements(libraries):
         if isinstance(node, _SIMPLE_STATEMENTS) and not _is_bare_string(node):
@@ -207,6 +207,8 @@ def _library_files():
 
 
 def _check_libraries(wanted, sources):
+    for name in wanted:
+        kind("the name of a library", name, str)
     available = {module.split(".")[0] for module in sources}
     missing = sorted(set(wanted) - available)
     if missing:

@@ -7,11 +7,11 @@ on (seed, e) alone. Targets that must not count are -100, as in PyTorch.
 """
 
 import functools
-import operator
 
 import numpy as np
 
 from .. import random
+from ..checks import switch, whole
 from .fingerprint import fingerprint
 
 IGNORE = -100  # cross_entropy's default ignore_index
@@ -24,8 +24,8 @@ class Loader:
     shuffle = True
 
     def __init__(self, *, batch_size, seed=0):
-        self.batch_size = check_size("batch_size", batch_size)
-        self.seed = check_size("seed", seed, smallest=0)
+        self.batch_size = whole("batch_size", batch_size, 1)
+        self.seed = whole("seed", seed, 0)
         self._order = None, None  # the last epoch asked for, and its permutation
 
     @functools.cached_property
@@ -44,7 +44,7 @@ class Loader:
 
     def batch(self, step):
         """The arrays of one batch; steps beyond an epoch run into the next ones."""
-        epoch, position = divmod(check_size("step", step, smallest=0), len(self))
+        epoch, position = divmod(whole("step", step, 0), len(self))
         first = position * self.batch_size
         which = np.arange(first, min(first + self.batch_size, self._count))
         return self._examples(
@@ -68,7 +68,7 @@ class RandomCrops(Loader):
 
     def __init__(self, ids, *, context_length, batch_size, seed=0):
         super().__init__(batch_size=batch_size, seed=seed)
-        self.context_length = check_size("context_length", context_length)
+        self.context_length = whole("context_length", context_length, 1)
         self._ids = compact_ids(ids)
         self._data = (self._ids,)
         if len(self._ids) < self.context_length + 1:
@@ -81,7 +81,7 @@ class RandomCrops(Loader):
 
     def batch(self, step):
         """Inputs and targets, both (B, T), of one batch; every batch is full."""
-        generator = random.at("crops", check_size("step", step, smallest=0), self.seed)
+        generator = random.at("crops", whole("step", step, 0), self.seed)
         places = len(self._ids) - self.context_length
         starts = generator.integers(0, places, self.batch_size)
         crops = self._ids[starts[:, None] + np.arange(self.context_length + 1)]
@@ -101,7 +101,7 @@ class Windows(Loader):
 
     def __init__(self, ids, *, context_length, batch_size):
         super().__init__(batch_size=batch_size)
-        self.context_length = check_size("context_length", context_length)
+        self.context_length = whole("context_length", context_length, 1)
         self._ids = compact_ids(ids)
         self._data = (self._ids,)
         if len(self._ids) < 2:
@@ -142,13 +142,17 @@ class Documents(Loader):
         shuffle=True,
     ):
         super().__init__(batch_size=batch_size, seed=seed)
-        self.context_length = check_size("context_length", context_length)
-        self.begin_id = check_size("begin_id", begin_id, smallest=0)
-        end = [] if end_id is None else [check_size("end_id", end_id, smallest=0)]
+        self.context_length = whole("context_length", context_length, 1)
+        self.begin_id = whole("begin_id", begin_id, 0)
+        end = [] if end_id is None else [whole("end_id", end_id, 0)]
         end = np.array(end, np.int64)
         pad_id = begin_id if pad_id is None else pad_id
-        self.pad_id = check_size("pad_id", pad_id, smallest=0)
-        self.shuffle = shuffle
+        self.pad_id = whole("pad_id", pad_id, 0)
+        self.shuffle = switch("shuffle", shuffle)
+        if not hasattr(documents, "__iter__"):
+            raise TypeError(
+                f"documents are a list of lists of ids, not {type(documents).__name__}"
+            )
         rows = [compact_ids(ids, f"document {n}") for n, ids in enumerate(documents)]
         self._count = len(rows)
         lengths = np.array([len(row) for row in rows], np.int64) + len(end)
@@ -197,7 +201,8 @@ class ArrayBatches(Loader):
         self._data = tuple(np.asarray(array) for array in arrays)
         if any(array.dtype.hasobject for array in self._data):
             raise TypeError("ArrayBatches takes arrays of numbers, got Python objects")
-        self.shuffle, self.drop_last = shuffle, drop_last
+        self.shuffle = switch("shuffle", shuffle)
+        self.drop_last = switch("drop_last", drop_last)
         shapes = [array.shape for array in self._data]
         if () in shapes or len({shape[0] for shape in shapes}) > 1:
             raise ValueError(f"the arrays differ in their number of rows: {shapes}")
@@ -210,17 +215,6 @@ class ArrayBatches(Loader):
 
     def _examples(self, which):
         return tuple(array[which] for array in self._data)
-
-
-def check_size(name, value, *, smallest=1):
-    """A whole number of at least `smallest`, as an int; else a clear `ValueError`."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool) or number < smallest:
-        raise ValueError(f"{name} must be a whole number ≥ {smallest}, got {value!r}")
-    return number
 
 
 def compact_ids(ids, name="ids"):

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minibig.checks import kind, whole
 from minibig.data.grammar import Grammar
 
 SPLITS = ("train", "validation", "test")
@@ -132,8 +133,7 @@ def generate(n: int, seed: int = 0, split: str = "train") -> list[str]:
     """
     if split not in SPLITS:
         raise ValueError(f"split is one of {', '.join(SPLITS)}; got {split!r}")
-    if n < 0:
-        raise ValueError(f"n is a number of stories, at least 0; got {n}")
+    n, seed = whole("the number of stories", n, 0), whole("a seed", seed, 0)
     rng = np.random.default_rng([seed, zlib.crc32(f"tales.{split}".encode())])
     rules, size = grammar(), grammar().most_choices
     return [text(rules.sample(iter(rng.random(size).tolist()))[0]) for _ in range(n)]
@@ -141,7 +141,7 @@ def generate(n: int, seed: int = 0, split: str = "train") -> list[str]:
 
 def words(story: str) -> list[str]:
     """The words and punctuation marks of a story; `text` joins them again."""
-    return _TOKEN.findall(story)
+    return _TOKEN.findall(kind("a story", story, str))
 
 
 def text(words: Iterable[str]) -> str:
