@@ -179,74 +179,93 @@ def row_dot(a, b):
 
 # ---- blocks of rows: cache and cores for NumPy --------------------------------------
 
-BLOCK = 1 << 16  # elements a block should touch: 256 kB of float32
-PRODUCT = 1 << 21  # multiplications that are worth a second thread
+BLOCK = 1 << 16  # elements of a block that stays in a core's cache: 256 kB of float32
+LARGE = 8 * BLOCK  # of one that need not, where a block makes a few short calls
+SHARED = 2 * BLOCK  # elements that are worth a second thread
+PRODUCT = 1 << 24  # multiplications that are
 
 
-def by_rows(function, *arrays, size=None):
+def by_rows(function, *arrays, size=None, block=BLOCK):
     """Calls `function(*blocks)` on blocks of rows of `arrays`; the results, in order.
 
     The arrays share their first axis; a block is the same range of it in each. On the
     CPU several threads take the blocks, each of a size that fits the cache, so that a
     chain of elementwise functions runs several times faster than on the whole arrays.
     The function writes what is large into blocks of arrays made beforehand. `size` is
-    the number of elements that all rows together touch (default: of the first array).
-    Small arrays, and CuPy's, are served in one call.
+    the number of elements that all rows together touch (default: of the first array),
+    `block` how many a block may touch. Small arrays, and CuPy's, are served in one
+    call.
     """
     first, size = arrays[0], size or arrays[0].size
-    if size < 2 * BLOCK or len(first) < 2 or array_module(first) is not np:
+    if size < SHARED or len(first) < 2 or array_module(first) is not np:
         return [function(*arrays)]
-    step = max(1, len(first) * BLOCK // size)
+    team = threads.team()
+    rounds = -(-size // (block * team.size))  # each thread takes a block in each
+    step = -(-len(first) // (rounds * team.size))
 
     def serve(i):
         return function(*(a[i * step : (i + 1) * step] for a in arrays))
 
-    return threads.team().run(serve, -(-len(first) // step))
+    return team.run(serve, -(-len(first) // step))
 
 
 def add(a, b):
-    """a + b; on the CPU the threads share large arrays of one shape."""
-    if np.shape(a) != np.shape(b) or array_module(a, b) is not np or not np.ndim(a):
+    """a + b; on the CPU the threads share large arrays of one shape and order."""
+    alike = is_array(a) and is_array(b) and a.shape == b.shape
+    if not alike or a.size < SHARED or array_module(a, b) is not np:
         return a + b
+    order = sorted(range(a.ndim), key=lambda axis: -a.strides[axis])
     out = np.empty_like(a, dtype=np.result_type(a, b))
-    by_rows(lambda a, b, out: np.add(a, b, out=out), a, b, out)
+    arrays = [x.transpose(order) for x in (a, b, out)]  # the longest strides first
+    by_rows(lambda a, b, out: np.add(a, b, out=out), *arrays, block=LARGE)
     return out
 
 
 def matmul(a, b):
     """a @ b; on the CPU the threads share the batch, or the longer side of the result.
 
-    Each block runs on one BLAS thread: OpenBLAS's own spin while they wait. A block
+    Each piece runs on one BLAS thread: OpenBLAS's own spin while they wait. A piece
     needs one operand whole, and BLAS copies that into an order of its own: so it is the
     longer side that is cut, into few pieces.
     """
-    if array_module(a, b) is not np:
-        return a @ b
-    shape = (*a.shape[:-1], b.shape[-1])
-    size = math.prod(a.shape) * shape[-1]  # multiplications
-    batched = b.ndim > 2
-    team = threads.team()
-    if size < PRODUCT or (batched and a.shape[:-2] != b.shape[:-2]):
-        return a @ b
-    out = np.empty(shape, np.result_type(a, b))
-    wide = shape[-1] > shape[0] and not batched
-    cuts = _cuts(shape[-1] if wide else shape[0], team.size)
+    return matmuls((a, b))[0]
+
+
+def matmuls(*pairs):
+    """[a @ b for a, b in pairs], which the threads share as one piece of work."""
+    work = sum(math.prod(a.shape) * b.shape[-1] for a, b in pairs)
+    if array_module(*pairs[0]) is not np or work < PRODUCT:
+        threads.team()  # sees to it that BLAS works on one thread
+        return [a @ b for a, b in pairs]
+    team, outs, pieces = threads.team(), [], []
+    for a, b in pairs:
+        dtype = np.result_type(a, b)
+        batched = b.ndim > 2
+        if batched and a.shape[:-2] != b.shape[:-2]:
+            lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+            a, b = (np.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, b))
+        out = np.empty((*a.shape[:-1], b.shape[-1]), dtype)
+        outs.append(out)
+        wide = out.shape[-1] > len(out) and not batched
+        for piece in _cut(out.shape[-1] if wide else len(out), team.size):
+            if wide:
+                pieces.append((a, b[:, piece], out[:, piece]))
+            else:
+                pieces.append((a[piece], b[piece] if batched else b, out[piece]))
 
     def serve(i):
-        piece = slice(cuts[i], cuts[i + 1])
-        if wide:
-            np.matmul(a, b[:, piece], out=out[:, piece])
-        else:
-            np.matmul(a[piece], b[piece] if batched else b, out=out[piece])
+        a, b, out = pieces[i]
+        np.matmul(a, b, out=out)
 
-    team.run(serve, len(cuts) - 1)
-    return out
+    team.run(serve, len(pieces))
+    return outs
 
 
-def _cuts(length, workers):
-    """Where `length` is cut: a large piece for each worker, then a small one for each,
-    which whoever is ready first takes."""
-    large, small = 3 * length // (4 * workers), length // (4 * workers)
-    cuts = [large * i for i in range(workers + 1)]
-    cuts += [cuts[-1] + small * i for i in range(1, workers)] + [length]
-    return sorted(set(cuts))
+def _cut(length, workers):
+    """Slices of `length` for that many workers: the first takes most, as it begins at
+    once, then one for each of the others, which must wake up first, then smaller ones
+    for those who are ready first."""
+    parts = [5] + [3] * (workers - 1) + [2] * (workers - 1)
+    ends = [length * sum(parts[: i + 1]) // sum(parts) for i in range(len(parts))]
+    starts = [0, *ends[:-1]]
+    return [slice(a, b) for a, b in zip(starts, ends, strict=True) if b > a]

@@ -10,10 +10,10 @@ import os
 import sys
 from pathlib import Path
 
-from . import commands
+from . import commands, threads
 from .commands import TEMPERATURE, UnknownPreset, UsageError
 
-NAMES = "train, demo, generate, doctor or bench"
+NAMES = "train, demo, generate, doctor, bench or progress"
 
 
 def main(arguments=None):
@@ -23,6 +23,7 @@ def main(arguments=None):
             stream.reconfigure(errors="replace")  # a console without "±" shows "?"
     options = make_parser().parse_args(arguments)
     try:
+        _check_environment()
         code = options.run(options)
         sys.stdout.flush()  # here, where a closed pipe is caught
         return code
@@ -41,6 +42,13 @@ def main(arguments=None):
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _check_environment():
+    try:
+        threads.usable_cores()
+    except ValueError as error:  # MINIBIG_THREADS is no number
+        raise UsageError(error) from error
 
 
 def _fail(error):
@@ -75,6 +83,12 @@ def _number(kind, least, most=math.inf, above=False):
     return convert
 
 
+def _path(text):
+    if not text:  # as a Path it would be the current folder
+        raise argparse.ArgumentTypeError("'' names no place")
+    return Path(text)
+
+
 def make_parser():
     """The parser of the whole command line."""
     from . import __version__
@@ -107,11 +121,12 @@ def make_parser():
         commands.doctor, "what this machine has, and what to do about what it lacks"
     )
     command(commands.bench, "how fast this machine is, in half a minute")
+    command(commands.progress, "which checks of the exercises have passed")
     return parser
 
 
 def _place(parser, **folder):
-    parser.add_argument("--folder", type=Path, metavar="FOLDER", **folder)
+    parser.add_argument("--folder", type=_path, metavar="FOLDER", **folder)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
 
 
@@ -120,7 +135,7 @@ def _train_options(parser):
     parser.add_argument("--preset", metavar="NAME", help="what to train (see --list)")
     parser.add_argument("--list", action="store_true", help="describe the presets")
     parser.add_argument(
-        "--text", type=Path, metavar="FILE", help="learn this UTF-8 text"
+        "--text", type=_path, metavar="FILE", help="learn this UTF-8 text"
     )
     parser.add_argument("--corpus", metavar="NAME", help="learn another corpus")
     _place(parser, help="where the run is kept (default: runs/NAME)")

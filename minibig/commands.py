@@ -1,4 +1,4 @@
-"""What `python -m minibig` can do: train, demo, generate, doctor, bench.
+"""What `python -m minibig` can do: train, demo, generate, doctor, bench, progress.
 
 Each command takes the parsed options and returns an exit code; each imports what it
 needs, so that `--help` is there at once.
@@ -53,6 +53,10 @@ def train(options):
     preset = choose_preset(options)
     folder = options.folder or Path("runs", options.preset)
     text = None if options.text is None else load_text(options.text)
+    if text is not None:
+        from .recipes import of_text
+
+        preset = of_text(preset, text, options.text.name)
     trained = run(preset, folder, text, options.device)
     if options.sample:
         prompt = opening(trained.tokenizer, preset.prompt)
@@ -125,6 +129,22 @@ def bench(options):
     return 0
 
 
+def progress(options):
+    """Says which checks of the course's exercises have passed, and which are open."""
+    from . import exercises
+
+    record = exercises.find_record()
+    if record is None:
+        raise UsageError(
+            f"no exercises are kept in {Path.cwd()} or above it: run this in the "
+            "folder of minibig or in its my/, which `make lab` makes"
+        )
+    with _one_sentence(FileError):
+        exercises.read_record(record)
+    print(exercises.progress(record))
+    return 0
+
+
 # ---- what they share ----------------------------------------------------------------
 
 
@@ -144,10 +164,10 @@ def choose_preset(options):
     if options.preset not in PRESETS:
         raise UnknownPreset(f"there is no preset {options.preset!r}, but there are:")
     preset = PRESETS[options.preset]
-    corpus = options.corpus or preset.corpus
+    corpus = preset.corpus if options.corpus is None else options.corpus
     if corpus not in CORPORA:
         raise UsageError(f"there is no corpus {corpus!r}, but {', '.join(CORPORA)}")
-    if options.corpus and options.text:
+    if options.corpus is not None and options.text is not None:
         raise UsageError("--text and --corpus both say what to learn: give one")
     steps = options.steps or preset.steps
     seed = preset.seed if options.seed is None else options.seed
@@ -229,16 +249,14 @@ def load_model(folder, device):
     from . import recipes
     from .training import latest
 
-    if not (folder / "config.json").is_file():
+    with _one_sentence(OSError, FileError, DeviceError):
+        if (folder / "config.json").is_file():
+            return recipes.load_model(folder, check_device(device))
         if folder.is_dir() and latest(folder):
             raise UsageError(
                 f"{folder} holds an unfinished run: repeat its train command first"
             )
-        raise UsageError(
-            f"there is no model in {folder}: train one, or name its folder"
-        )
-    with _one_sentence(OSError, FileError, DeviceError):
-        return recipes.load_model(folder, check_device(device))
+    raise UsageError(f"there is no model in {folder}: train one, or name its folder")
 
 
 def opening(tokenizer, prompt):

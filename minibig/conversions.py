@@ -2,9 +2,7 @@
 
 import builtins
 
-import numpy as np
-
-from . import backend
+from . import backend, checks
 from .ops import elementwise
 from .tensor import Tensor, apply
 
@@ -64,11 +62,9 @@ def to(x, target):
             return x
         return apply(_move, x, device=backend.check_device(target))
     try:
-        dtype = np.dtype(target or "")  # np.dtype(None) would be float64
-    except TypeError:
-        raise TypeError(
-            f'to() takes "cpu", "cuda" or a dtype, not {target!r}'
-        ) from None
+        dtype = checks.dtype(target)
+    except TypeError as error:
+        raise TypeError(f'to() takes "cpu", "cuda" or a dtype: {error}') from None
     return x if dtype == x.dtype else apply(elementwise.cast, x, dtype=dtype)
 
 

@@ -8,7 +8,7 @@ import operator
 
 import numpy as np
 
-from . import backend
+from . import backend, checks
 from .random import generator
 from .tensor import Tensor
 
@@ -23,10 +23,25 @@ def shape_of(sizes):
         raise TypeError(f"sizes are whole numbers, not {sizes}") from None
 
 
+def _sizes(sizes):
+    """As `shape_of`, and none of them negative."""
+    sizes = shape_of(sizes)
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"sizes are whole numbers of at least 0, not {sizes}")
+    return sizes
+
+
 def _place(array, dtype, device, requires_grad):
-    device = backend.check_device(device or backend.default_device())
-    array = backend.to_device(array.astype(dtype, copy=False), device)
-    return Tensor(array, requires_grad)
+    array = array.astype(_dtype(dtype), copy=False)
+    return Tensor(backend.to_device(array, _device(device)), requires_grad)
+
+
+def _dtype(dtype):
+    return checks.dtype("float32" if dtype is None else dtype)
+
+
+def _device(device):
+    return backend.check_device(backend.default_device() if device is None else device)
 
 
 def tensor(data, *, dtype=None, device=None, requires_grad=False):
@@ -38,23 +53,18 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False):
     """
     if isinstance(data, Tensor):
         data = data.array
-    if backend.is_array(data):
-        device, array = device or backend.device_of(data), data.copy()
-    else:
-        device, array = device or backend.default_device(), _from_python(data)
-    _check_numbers(array.dtype)
-    array = backend.to_device(array, backend.check_device(device))
-    if dtype is not None:
-        _check_numbers(np.dtype(dtype))
-        array = array.astype(dtype, copy=False)
+    if not backend.is_array(data):
+        data = _from_python(data)
+    elif device is None:
+        device = backend.device_of(data)
+    if data.dtype.kind not in "fiub":
+        raise TypeError(f"a tensor holds numbers; this is data of dtype {data.dtype}")
+    dtype = data.dtype if dtype is None else checks.dtype(dtype)
+    array = backend.to_device(data, _device(device))
+    array = array.astype(dtype, order="C", copy=True)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return Tensor(array, requires_grad)
-
-
-def _check_numbers(dtype):
-    if dtype.kind not in "fiub":
-        raise TypeError(f"a tensor holds numbers; this is data of dtype {dtype}")
 
 
 def _from_python(data):
@@ -75,63 +85,79 @@ def _holds_arrays(data):
 
 def zeros(*sizes, dtype="float32", device=None, requires_grad=False):
     """A tensor of zeros of the given sizes."""
-    return _place(np.zeros(shape_of(sizes), dtype), dtype, device, requires_grad)
+    return _place(np.zeros(_sizes(sizes), _dtype(dtype)), dtype, device, requires_grad)
 
 
 def ones(*sizes, dtype="float32", device=None, requires_grad=False):
     """A tensor of ones of the given sizes."""
-    return _place(np.ones(shape_of(sizes), dtype), dtype, device, requires_grad)
+    return _place(np.ones(_sizes(sizes), _dtype(dtype)), dtype, device, requires_grad)
 
 
 def full(size, value, *, dtype=None, device=None, requires_grad=False):
-    """A tensor of the given size (a tuple) filled with `value`."""
-    dtype = dtype or ("float32" if isinstance(value, float) else tensor(value).dtype)
-    return _place(np.full(size, value), dtype, device, requires_grad)
+    """A tensor of the given size (a tuple) filled with the number `value`."""
+    given = tensor(value)  # refuses what is no number
+    if dtype is None:
+        dtype = "float32" if isinstance(value, float) else given.dtype
+    value = value if isinstance(value, (int, float)) else given.item()
+    return _place(np.full(_sizes((size,)), value), dtype, device, requires_grad)
 
 
 def zeros_like(x):
     """Zeros with the shape, dtype and device of x."""
+    checks.kind("zeros_like: input", x, Tensor)
     return Tensor(backend.array_module(x.array).zeros(x.shape, x.dtype))
 
 
 def ones_like(x):
     """Ones with the shape, dtype and device of x."""
+    checks.kind("ones_like: input", x, Tensor)
     return Tensor(backend.array_module(x.array).ones(x.shape, x.dtype))
 
 
 def arange(*bounds, dtype=None, device=None):
     """Numbers from start (0) to stop, without it, by step (1), as Python's range."""
+    if not 1 <= len(bounds) <= 3:
+        raise TypeError(f"arange takes stop, or start, stop and step, not {bounds}")
+    bounds = [checks.number("arange: a bound or step", n) for n in bounds]
+    if len(bounds) == 3 and not bounds[2]:
+        raise ValueError("arange: a step of 0 never reaches the stop")
     array = np.arange(*bounds)
-    return _place(array, dtype or _ours(array), device, False)
+    if dtype is None:
+        dtype = "float32" if array.dtype.kind == "f" else "int64"
+    return _place(array, dtype, device, False)
 
 
 def linspace(start, end, steps, *, dtype="float32", device=None):
     """`steps` numbers from start to end, both included, at equal distances."""
-    return _place(np.linspace(start, end, steps), dtype, device, False)
+    ends = [checks.number("linspace: an end", n) for n in (start, end)]
+    array = np.linspace(*ends, checks.whole("linspace: steps", steps, 0))
+    return _place(array, dtype, device, False)
 
 
 def eye(n, *, dtype="float32", device=None):
     """The identity matrix of n rows."""
-    return _place(np.eye(n), dtype, device, False)
+    return _place(np.eye(checks.whole("eye: n", n, 0)), dtype, device, False)
 
 
 def randn(*sizes, dtype="float32", device=None, requires_grad=False):
     """Numbers from the normal distribution of mean 0 and variance 1."""
-    drawn = generator("tensors").standard_normal(shape_of(sizes))
+    sizes = _sizes(sizes)
+    drawn = generator("tensors").standard_normal(sizes)
     return _place(drawn, dtype, device, requires_grad)
 
 
 def rand(*sizes, dtype="float32", device=None, requires_grad=False):
     """Numbers spread evenly over [0, 1)."""
-    drawn = generator("tensors").random(shape_of(sizes), np.float32)
+    sizes = _sizes(sizes)
+    drawn = generator("tensors").random(sizes, np.float32)
     return _place(drawn, dtype, device, requires_grad)
 
 
 def randint(low, high, size, *, device=None):
-    """Whole numbers from low to high, without it, in a shape `size`."""
-    drawn = generator("tensors").integers(low, high, size)
+    """Whole numbers from low to high, without it, in a shape `size` (a tuple)."""
+    low, high = checks.whole("randint: low", low), checks.whole("randint: high", high)
+    if low >= high:
+        raise ValueError(f"randint: low {low} must be below high {high}")
+    sizes = _sizes((size,))
+    drawn = generator("tensors").integers(low, high, sizes)
     return _place(drawn, np.int64, device, False)
-
-
-def _ours(array):
-    return np.float32 if array.dtype.kind == "f" else np.int64

@@ -101,6 +101,8 @@ def save_arrays(path, arrays, metadata=None):
     path, metadata = Path(path), dict(metadata or {})
     if path.suffix != ".safetensors":
         raise FileError(f"{path}: arrays go into .safetensors files; change the name")
+    if not isinstance(arrays, dict):
+        raise FileError(f"{path}: arrays are a dict, not {type(arrays).__name__}")
     try:
         _check_metadata(metadata)
         for name, value in arrays.items():

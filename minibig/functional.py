@@ -7,61 +7,35 @@ import math
 
 import numpy as np
 
-from . import backend
-from .creation import tensor
-from .operators import check_broadcast, maximum, operands, relu, sigmoid, tanh
-from .ops import attention, elementwise, indexing, losses, matmul, normalization
+from . import backend, checks
+from .arguments import beside, check_floats, check_ids, ids_array
+from .creation import shape_of, tensor
+from .images import avg_pool2d, batch_norm, conv2d, max_pool2d
+from .losses import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    l1_loss,
+    mse_loss,
+)
+from .operators import check_broadcast, maximum, relu, sigmoid, tanh
+from .ops import attention, elementwise, indexing, matmul, normalization
 from .ops import dropout as masks
 from .ops import softmax as scores
+from .recurrence import lstm, rnn
 from .reductions import checked_dim
 from .tensor import Tensor, apply
 
 __all__ = [
-    "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "embedding", "gelu",
-    "l1_loss", "layer_norm", "linear", "log_softmax", "mse_loss", "one_hot", "relu",
-    "rms_norm", "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "tanh",
+    "avg_pool2d", "batch_norm", "binary_cross_entropy_with_logits", "conv2d",
+    "cross_entropy", "dropout", "embedding", "gelu", "l1_loss", "layer_norm", "linear",
+    "log_softmax", "lstm", "max_pool2d", "mse_loss", "one_hot", "relu", "rms_norm",
+    "rnn", "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "tanh",
 ]  # fmt: skip
-
-
-def _floats(name, **tensors):
-    """Raises unless all are Tensors of one floating dtype on one device."""
-    given = {key: x for key, x in tensors.items() if x is not None}
-    for key, x in given.items():
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name}: {key} must be a Tensor, not {type(x).__name__}")
-    dtypes = {key: x.dtype for key, x in given.items()}
-    if len(set(dtypes.values())) > 1 or next(iter(dtypes.values())).kind != "f":
-        said = ", ".join(f"{key} {dtype}" for key, dtype in dtypes.items())
-        raise TypeError(f"{name} needs one floating dtype throughout, not {said}")
-    backend.array_module(*(x.array for x in given.values()))
-
-
-def _ids(ids, name):
-    """Ids as an array of whole numbers."""
-    array = ids.array.copy() if isinstance(ids, Tensor) else ids  # for backward
-    array = array if backend.is_array(array) else np.asarray(array)
-    if array.dtype.kind not in "iu":
-        raise TypeError(
-            f"{name}: ids must be whole numbers (int64), not {array.dtype}; shape "
-            f"{array.shape}"
-        )
-    return array
-
-
-def _check_ids(array, count, name, what):
-    if not array.size:
-        return
-    low, high = int(array.min()), int(array.max())
-    if low < 0 or high >= count:
-        raise IndexError(
-            f"{name}: id {low if low < 0 else high} is outside 0 … {count - 1}: "
-            f"there are {count} {what}"
-        )
 
 
 def linear(x, weight, bias=None):
     """x Wᵀ + b: x (..., in), weight (out, in), bias (out,) -> (..., out)."""
-    _floats("linear", input=x, weight=weight, bias=bias)
+    check_floats("linear", weight=weight, input=x, bias=bias)
     if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"linear: input {x.shape} and weight {weight.shape}: the input's last size "
@@ -76,13 +50,13 @@ def linear(x, weight, bias=None):
 
 def softmax(x, dim):
     """e^x scaled to sum to 1 along `dim`; same shape."""
-    _floats("softmax", input=x)
+    check_floats("softmax", input=x)
     return apply(scores.softmax, x, axis=_axis(x, dim, "softmax"))
 
 
 def log_softmax(x, dim):
     """The logarithm of softmax along `dim`, x - log Σ e^x; same shape."""
-    _floats("log_softmax", input=x)
+    check_floats("log_softmax", input=x)
     return apply(scores.log_softmax, x, axis=_axis(x, dim, "log_softmax"))
 
 
@@ -98,16 +72,15 @@ def gelu(x, approximate="none"):
 
     `approximate="tanh"` is GPT-2's formula: 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))).
     """
-    _floats("gelu", input=x)
-    if approximate not in ("none", "tanh"):
-        raise ValueError(f'gelu: approximate is "none" or "tanh", not {approximate!r}')
+    check_floats("gelu", input=x)
+    checks.choice("gelu: approximate", approximate, ("none", "tanh"))
     op = elementwise.gelu if approximate == "none" else elementwise.gelu_tanh
     return apply(op, x)
 
 
 def silu(x):
     """x σ(x), also called swish (arXiv 1702.03118)."""
-    _floats("silu", input=x)
+    check_floats("silu", input=x)
     return apply(elementwise.silu, x)
 
 
@@ -117,8 +90,8 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     `normalized_shape`: their sizes, (C,) for one; weight and bias have that shape
     (arXiv 1607.06450).
     """
-    _floats("layer_norm", input=x, weight=weight, bias=bias)
-    shape = _check_norm("layer_norm", x, normalized_shape, weight, bias)
+    check_floats("layer_norm", input=x, weight=weight, bias=bias)
+    shape = _check_norm("layer_norm", x, normalized_shape, eps, weight, bias)
     if len(shape) > 1:
         lead, size = x.shape[: x.ndim - len(shape)], math.prod(shape)
         flat = [None if p is None else p.reshape(size) for p in (weight, bias)]
@@ -129,16 +102,16 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
 
 def rms_norm(x, normalized_shape, weight=None, eps=1e-6):
     """x / √(mean(x²) + eps) · weight over the last axis (arXiv 1910.07467)."""
-    _floats("rms_norm", input=x, weight=weight)
-    shape = _check_norm("rms_norm", x, normalized_shape, weight)
+    check_floats("rms_norm", input=x, weight=weight)
+    shape = _check_norm("rms_norm", x, normalized_shape, eps, weight)
     if len(shape) > 1:
         raise ValueError(f"rms_norm normalises the last axis alone, not {shape}")
     return apply(normalization.rms_norm, x, weight, eps=eps)
 
 
-def _check_norm(name, x, normalized_shape, *parameters):
-    shape = normalized_shape
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+def _check_norm(name, x, normalized_shape, eps, *parameters):
+    shape = shape_of((normalized_shape,))
+    checks.number(f"{name}: eps", eps, 0)
     if not shape or x.shape[-len(shape) :] != shape or not math.prod(shape):
         raise ValueError(f"{name}: input {x.shape} does not end in {shape}")
     for p in parameters:
@@ -152,9 +125,8 @@ def dropout(x, p=0.5, training=True):
 
     Unchanged outside of training or for p = 0. Drawn from the stream "dropout".
     """
-    _floats("dropout", input=x)
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout: p is a probability, not {p}")
+    check_floats("dropout", input=x)
+    checks.probability("dropout: p", p)
     return apply(masks.dropout, x, p=p) if training and p else x
 
 
@@ -163,105 +135,27 @@ def embedding(ids, weight):
 
     IndexError for an id that is not in 0 … V - 1.
     """
-    _floats("embedding", weight=weight)
-    array = _ids(ids, "embedding")
+    check_floats("embedding", weight=weight)
+    array = ids_array(ids, "embedding")
     if weight.ndim != 2:
         raise ValueError(f"embedding: weight must be (V, C), not {weight.shape}")
-    _check_ids(array, len(weight), "embedding", "rows in the table (the vocabulary)")
-    return apply(indexing.embedding, weight, ids=_beside(array, weight))
-
-
-def _beside(array, x):
-    """Ids given as plain numbers go where the tensor lies."""
-    return backend.to_device(array, x.device)
+    check_ids(array, len(weight), "embedding", "rows in the table (the vocabulary)")
+    return apply(indexing.embedding, weight, ids=beside(array, weight))
 
 
 def one_hot(ids, num_classes):
     """Zeros with a 1 at each id: ids (...) -> (..., num_classes), int64."""
-    array = _ids(ids, "one_hot")
-    _check_ids(array, num_classes, "one_hot", "classes")
+    array = ids_array(ids, "one_hot")
+    checks.whole("one_hot: num_classes", num_classes, 1)
+    check_ids(array, num_classes, "one_hot", "classes")
     xp = backend.array_module(array)
     return Tensor((array[..., None] == xp.arange(num_classes)).astype("int64"))
 
 
-def cross_entropy(
-    logits, ids, *, ignore_index=-100, label_smoothing=0.0, reduction="mean"
-):
-    """-log softmax(logits)[id] in nats: logits (..., V), ids (...).
-
-    "mean" is over the ids that are not `ignore_index`, "sum" adds them up, "none" gives
-    (...). Smoothing s puts s of the target evenly on all V (arXiv 1512.00567).
-    IndexError for an id outside 0 … V - 1, ValueError if all are ignored: no mean.
-    """
-    _floats("cross_entropy", logits=logits)
-    array = _ids(ids, "cross_entropy")
-    if not logits.ndim or logits.shape[:-1] != array.shape or not logits.shape[-1]:
-        raise ValueError(
-            f"cross_entropy: logits {logits.shape} and ids {array.shape}: the ids must "
-            "have the shape of the logits without their last axis, the classes"
-        )
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(
-            f"cross_entropy: label_smoothing {label_smoothing} not in 0 … 1"
-        )
-    array = _beside(array, logits)
-    kept = array != ignore_index
-    _check_ids(array[kept], logits.shape[-1], "cross_entropy", "classes")
-    costs = apply(
-        losses.cross_entropy, logits, ids=array, ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-    )  # fmt: skip
-    if reduction != "mean":
-        return _reduced(costs, reduction)
-    count = int(kept.sum())
-    if not count:
-        raise ValueError(
-            "cross_entropy: every id is ignored (or there is none): no mean"
-        )
-    return costs.sum() / count
-
-
-def _reduced(costs, reduction):
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
-    return {"mean": costs.mean, "sum": costs.sum, "none": lambda: costs}[reduction]()
-
-
-def _pair(name, x, target):
-    _floats(name, input=x)
-    target = target if isinstance(target, Tensor) else tensor(target, device=x.device)
-    x, target = operands(x, target.to(x.dtype), name)
-    _floats(name, input=x, target=target)
-    if x.shape != target.shape:
-        raise ValueError(f"{name}: input {x.shape} and target {target.shape} differ")
-    if not x.numel():
-        raise ValueError(f"{name}: no elements in shape {x.shape}")
-    return x, target
-
-
-def binary_cross_entropy_with_logits(logits, target, *, reduction="mean"):
-    """-t log σ(x) - (1 - t) log(1 - σ(x)) in nats; target in 0 … 1, same shape."""
-    name = "binary_cross_entropy_with_logits"
-    pair = _pair(name, logits, target)
-    return _reduced(apply(losses.binary_cross_entropy_with_logits, *pair), reduction)
-
-
-def mse_loss(x, target, *, reduction="mean"):
-    """The mean of (x - target)²; equal shapes."""
-    return _reduced(
-        apply(losses.squared_error, *_pair("mse_loss", x, target)), reduction
-    )
-
-
-def l1_loss(x, target, *, reduction="mean"):
-    """The mean of |x - target|; equal shapes."""
-    x, target = _pair("l1_loss", x, target)
-    return _reduced((x - target).abs(), reduction)
-
-
 def scaled_dot_product_attention(
-    q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, offset=0
-):
+    q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None,
+    enable_gqa=False, offset=0,
+):  # fmt: skip
     """softmax(q kᵀ · scale) v, the attention of arXiv 1706.03762, equation 1.
 
     q (..., T, D), k (..., S, D), v (..., S, E) -> (..., T, E).
@@ -270,13 +164,23 @@ def scaled_dot_product_attention(
     to the scores. `is_causal` aligns top-left as PyTorch: query t sees keys 0 … t +
     `offset`, where a KV cache passes the number of keys before its first query. A query
     that may see nothing gets zeros, and so do its gradients. `scale` is 1/√D unless
-    given. Dropout is applied to the weights whenever p > 0.
+    given. Dropout is applied to the weights whenever p > 0. With `enable_gqa` k and v
+    may have fewer heads (axis -3), each for a group of q's (arXiv 2305.13245).
     """
     name = "scaled_dot_product_attention"
-    _floats(name, q=q, k=k, v=v)
+    check_floats(name, q=q, k=k, v=v)
+    if enable_gqa and _group_size(q, k, v) > 1:
+        q, k, v, attn_mask = _by_groups(q, k, v, attn_mask)
+        out = scaled_dot_product_attention(
+            q, k, v, attn_mask, dropout_p, is_causal, scale=scale, offset=offset
+        )
+        return out.flatten(-4, -3)
     _check_attention(q, k, v)
-    if not 0 <= dropout_p < 1:
-        raise ValueError(f"{name}: dropout_p is a probability below 1, not {dropout_p}")
+    checks.probability(f"{name}: dropout_p", dropout_p, without=1)
+    checks.whole(f"{name}: offset", offset)
+    checks.switch(f"{name}: is_causal", is_causal)
+    if scale is not None:
+        checks.number(f"{name}: scale", scale)
     lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
     flat = not lead
     lead = lead or (1,)
@@ -287,6 +191,30 @@ def scaled_dot_product_attention(
         is_causal=is_causal, offset=offset, scale=scale, dropout_p=dropout_p,
     )  # fmt: skip
     return out[0] if flat else out
+
+
+def _group_size(q, k, v):
+    """How many heads of q share a head of k and v."""
+    shapes = f"q {q.shape}, k {k.shape}, v {v.shape}"
+    if min(q.ndim, k.ndim, v.ndim) < 3 or k.shape[-3] != v.shape[-3]:
+        raise ValueError(f"attention: k and v need as many heads (axis -3): {shapes}")
+    if not k.shape[-3] or q.shape[-3] % k.shape[-3]:
+        raise ValueError(
+            f"attention: the heads of k do not divide those of q: {shapes}"
+        )
+    return q.shape[-3] // k.shape[-3]
+
+
+def _by_groups(q, k, v, mask):
+    """(..., heads, groups, T, D): a view of each, with which k and v broadcast."""
+    groups = (k.shape[-3], q.shape[-3] // k.shape[-3])
+    if mask is not None:
+        mask = mask if isinstance(mask, Tensor) else tensor(mask)
+        if mask.ndim > 2:
+            heads = groups if mask.shape[-3] == q.shape[-3] else (mask.shape[-3], 1)
+            mask = mask.reshape(*mask.shape[:-3], *heads, *mask.shape[-2:])
+    q = q.reshape(*q.shape[:-3], *groups, *q.shape[-2:])
+    return q, k.unsqueeze(-3), v.unsqueeze(-3), mask
 
 
 def _check_attention(q, k, v):
@@ -321,6 +249,9 @@ def _split_mask(attn_mask, shape, q):
 
 def normalize(x, p=2.0, dim=1, eps=1e-12):
     """x divided by its p-norm along `dim`, or by eps if that is larger."""
+    check_floats("normalize", input=x)
+    checks.number("normalize: p", p, 0, without=0)
+    checks.number("normalize: eps", eps, 0)
     total = (x.abs() ** p).sum(dim, keepdim=True)
     # Bounded before the root, whose slope at 0 is infinite.
     least = max(eps**p, float(np.finfo(x.dtype).tiny))

@@ -3,12 +3,9 @@
 Taught by notebook 11.
 """
 
-import math
-from numbers import Integral
-
 import numpy as np
 
-from . import backend
+from . import backend, checks
 from .autograd import no_grad
 from .creation import tensor
 from .nn.module import evaluating
@@ -36,6 +33,18 @@ class LayerCache:
         self.length = end
         return Tensor(self.keys[:, :, :end]), Tensor(self.values[:, :, :end])
 
+    def reorder(self, rows):
+        """Row i of the batch becomes what row `rows[i]` was."""
+        rows = backend.array_module(self.keys).asarray(rows)
+        self.keys, self.values = self.keys[rows], self.values[rows]
+
+
+class MemoryCache:
+    """The keys and values of what a decoder looks up: (B, H, S, D) each, or None."""
+
+    def __init__(self):
+        self.heads = None
+
 
 class KVCache:
     """A LayerCache for each of `n_layer` layers, for at most `capacity` tokens."""
@@ -57,15 +66,15 @@ def generate(
 
     temperature 0 takes the likeliest token; otherwise logits are divided by it. `top_k`
     keeps the k likeliest (and their equals), `top_p` the fewest whose probabilities
-    reach p (arXiv 1904.09751). A row that has drawn one of `stop_ids` repeats it until
-    all rows have ended. Only the last `context_length` tokens are seen. The same `seed`
-    gives the same text; without one, draws come from the stream "generate".
+    reach p (arXiv 1904.09751). A row that has drawn one of `stop_ids` (None, one id or
+    several) repeats it until all rows have ended. Only the last `context_length` tokens
+    are seen. The same `seed` gives the same text; without one, draws come from the
+    stream "generate".
     `use_cache=False` computes every step anew: slower, with the same result.
     """
-    rows = _prompt(ids)
+    rows, stops = _prompt(ids), _stops(stop_ids)
     _check_settings(max_new_tokens, temperature, top_k, top_p)
     rng = generator("generate") if seed is None else at("generate", 0, seed)
-    stops = [stop_ids] if isinstance(stop_ids, Integral) else list(stop_ids)
     single, rows = rows.ndim == 1, np.atleast_2d(rows)
     cache = _cache_for(model) if use_cache else None
     ended = np.zeros(len(rows), bool)
@@ -91,17 +100,20 @@ def _prompt(ids):
     return array.astype(np.int64)
 
 
+def _stops(stop_ids):
+    """The ids that end a text, given as None, one or several."""
+    several = hasattr(stop_ids, "__iter__")
+    ids = () if stop_ids is None else stop_ids if several else (stop_ids,)
+    return [checks.whole("generate: a stop id", i, 0) for i in ids]
+
+
 def _check_settings(max_new_tokens, temperature, top_k, top_p):
-    if not isinstance(max_new_tokens, Integral) or max_new_tokens < 0:
-        raise ValueError(
-            f"generate: max_new_tokens is a whole number from 0, not {max_new_tokens}"
-        )
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"generate: temperature {temperature} is not in 0 … infinity")
-    if top_k is not None and (not isinstance(top_k, Integral) or top_k < 1):
-        raise ValueError(f"generate: top_k is a whole number from 1, not {top_k}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"generate: top_p {top_p} is not in 0 … 1 (0 excluded)")
+    checks.whole("generate: max_new_tokens", max_new_tokens, 0)
+    checks.number("generate: temperature", temperature, 0)
+    if top_k is not None:
+        checks.whole("generate: top_k", top_k, 1)
+    if top_p is not None:
+        checks.number("generate: top_p", top_p, 0, 1, without=0)
 
 
 def _cache_for(model):

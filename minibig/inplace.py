@@ -80,19 +80,23 @@ def __setitem__(x, index, value):
 
 def copy_(x, other):
     """Takes over the numbers of `other`, broadcast."""
-    _writable(x, "copy_")[...] = _operand(other, x, "copy_")
-    x.changed()
-    return x
+    return _overwrite(x, other, "copy_")
 
 
 def fill_(x, value):
     """Every number becomes `value`."""
-    return copy_(x, value)
+    return _overwrite(x, value, "fill_")
 
 
 def zero_(x):
     """Every number becomes 0."""
-    return copy_(x, 0)
+    return _overwrite(x, 0, "zero_")
+
+
+def _overwrite(x, value, name):
+    _writable(x, name)[...] = _operand(value, x, name)
+    x.changed()
+    return x
 
 
 def add_(x, other):

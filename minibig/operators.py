@@ -9,7 +9,7 @@ import operator
 
 import numpy as np
 
-from . import backend
+from . import backend, checks
 from .creation import tensor
 from .ops import arithmetic, elementwise
 from .ops import matmul as products
@@ -166,9 +166,12 @@ def clamp(x, min=None, max=None):
     """x, with what lies below `min` or above `max` moved there."""
     if min is None and max is None:
         raise ValueError("clamp needs min, max or both")
-    min, max = (n.item() if isinstance(n, np.generic) else n for n in (min, max))
     if isinstance(min, Tensor) or isinstance(max, Tensor):
         raise TypeError("clamp takes numbers; use maximum and minimum with tensors")
+    min, max = (
+        n if n is None else checks.number("clamp: min and max", n, finite=False)
+        for n in (min, max)
+    )
     if isinstance(min, float) or isinstance(max, float):
         x = _floating(x)
     return apply(elementwise.clip, x, low=min, high=max)

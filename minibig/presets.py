@@ -12,7 +12,7 @@ class Preset:
     """A language model and its training; see the fields' comments for units."""
 
     about: str
-    corpus: str  # a name in `recipes.CORPORA`
+    corpus: str  # a name in `recipes.CORPORA`, or of a text of one's own
     tokenizer: str  # "char", "word" or "bpe"
     vocab_size: int | None  # for "bpe": entries to learn
     context_length: int  # tokens

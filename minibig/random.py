@@ -10,20 +10,20 @@ import zlib
 
 import numpy as np
 
+from .checks import whole
+
 _state = {"seed": 0, "counters": {}}
 
 
 def seed(value):
     """Sets the seed, a whole number ≥ 0, and starts all streams anew."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise ValueError(f"a seed is a whole number of at least 0, not {value!r}")
-    _state["seed"] = int(value)
+    _state["seed"] = whole("a seed", value, 0)
     _state["counters"].clear()
 
 
 def at(stream, step, seed=None):
     """The NumPy Generator of (seed, stream, step); draws nothing from the stream."""
-    value = _state["seed"] if seed is None else seed
+    value = _state["seed"] if seed is None else whole("a seed", seed, 0)
     return np.random.default_rng([value, zlib.crc32(stream.encode()), step])
 
 

@@ -16,6 +16,7 @@ from . import data, random
 from .autograd import no_grad
 from .backend import check_device, to_device
 from .data import tales
+from .data.fingerprint import fingerprint
 from .files import FileError, atomic_write, load_arrays, save_arrays
 from .functional import cross_entropy
 from .models import GPT, GPTConfig
@@ -71,6 +72,8 @@ def train(preset, folder, *, text=None, device="cpu", say=print):
     """
     check_device(device)
     began = time.perf_counter()
+    if text is not None and preset.corpus in CORPORA:
+        preset = of_text(preset, text)
     task = prepare(preset, text)
     random.seed(preset.seed)
     model = GPT(config_of(preset, task.tokenizer)).to(device)
@@ -80,6 +83,7 @@ def train(preset, folder, *, text=None, device="cpu", say=print):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     settings = dataclasses.asdict(preset) | {"tokenizer_hash": task.tokenizer.hash}
+    del settings["corpus"]  # the hash of the data says more: a file may be renamed
     history = fit(
         model, task.training, next_token_loss, optimizer, steps=preset.steps,
         schedule=schedule, clip_norm=preset.clip_norm, evaluate=task.watching,
@@ -89,6 +93,11 @@ def train(preset, folder, *, text=None, device="cpu", say=print):
     extra = {"preset": dataclasses.asdict(preset), "results": results}
     save_model(model, task.tokenizer, folder, extra)
     return Trained(model, task.tokenizer, history, results, time.perf_counter() - began)
+
+
+def of_text(preset, text, name="a text"):
+    """The preset, with a text of one's own noted as its corpus, by name and hash."""
+    return dataclasses.replace(preset, corpus=f"{name}, hash {fingerprint(text)}")
 
 
 def config_of(preset, tokenizer):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import backend
+from .checks import number, switch, whole
 from .ops import indexing, reduction
 from .tensor import Tensor, apply
 
@@ -25,25 +26,30 @@ def checked_dim(dim, ndim, name, alone=False):
 
     `alone`: it must be one axis, not None and not several.
     """
-    if alone and not hasattr(dim, "__index__"):
-        raise TypeError(f"{name}: dim is one whole number, not {dim!r}")
-    if isinstance(dim, (tuple, list)):
-        dims = tuple(checked_dim(d, ndim, name) for d in dim)
+    if isinstance(dim, (tuple, list)) and not alone:
+        dims = tuple(checked_dim(d, ndim, name, alone=True) for d in dim)
         if len(set(dims)) < len(dims):
             raise ValueError(f"{name}: dim {tuple(dim)} names an axis twice")
         return dims
-    if dim is not None and not hasattr(dim, "__index__"):
-        raise TypeError(f"{name}: dim is a whole number or a tuple, not {dim!r}")
-    if dim is None or -ndim <= dim < ndim:
-        return dim if dim is None or dim >= 0 else dim + ndim
+    if dim is None and not alone:
+        return None
+    dim = whole(f"{name}: dim" + " (or each of a tuple)" * (not alone), dim)
+    if -ndim <= dim < ndim:
+        return dim % ndim
     raise IndexError(
         f"{name}: dim {dim} is out of range for a tensor of {ndim} dimensions"
         + (f" (-{ndim} … {ndim - 1})" if ndim else "")
     )
 
 
+def _checked(x, dim, keepdim, name, alone=False):
+    """`dim` counted from the front; None, if it may be several axes, stays None."""
+    switch(f"{name}: keepdim (several axes are a tuple, dim=(0, 1))", keepdim)
+    return checked_dim(dim, x.ndim, name, alone)
+
+
 def _reduce(op, x, dim, keepdim, **settings):
-    axis = checked_dim(dim, x.ndim, op.__name__)
+    axis = _checked(x, dim, keepdim, op.__name__)
     if op not in (reduction.sum, reduction.product):
         _need(1, op.__name__, x, axis)
     return apply(op, x, axis=axis, keepdims=keepdim, **settings)
@@ -88,8 +94,8 @@ def std(x, dim=None, keepdim=False, correction=1):
 
 
 def _spread_of(op, name, x, dim, keepdim, correction):
-    axis = checked_dim(dim, x.ndim, name)
-    correction = correction.item() if isinstance(correction, np.generic) else correction
+    axis = _checked(x, dim, keepdim, name)
+    correction = number(f"{name}: correction", correction)
     _need(correction + 1, name, _float(x, name), axis)
     return apply(op, x, axis=axis, keepdims=keepdim, correction=correction)
 
@@ -126,7 +132,7 @@ def min(x, dim=None, keepdim=False):
 def _best(x, indices, dim, keepdim):
     axis = checked_dim(dim, x.ndim, "max or min", alone=True)
     values = apply(indexing.gather, x, axis=axis, index=indices.array)
-    if keepdim:
+    if switch("max or min: keepdim", keepdim):
         return MaxResult(values, indices)
     return MaxResult(values.squeeze(axis), Tensor(indices.array.squeeze(axis)))
 
@@ -142,7 +148,7 @@ def argmin(x, dim=None, keepdim=False):
 
 
 def _search(name, x, dim, keepdim):
-    axis = None if dim is None else checked_dim(dim, x.ndim, name, alone=True)
+    axis = _checked(x, dim, keepdim, name, alone=dim is not None)
     _need(1, name, x, axis)
     return _plain(getattr(backend.array_module(x.array), name), x, axis, keepdim)
 
@@ -154,13 +160,13 @@ def _plain(function, x, axis, keepdim):
 
 def any(x, dim=None, keepdim=False):
     """Whether any element along `dim` is true."""
-    axis = checked_dim(dim, x.ndim, "any")
+    axis = _checked(x, dim, keepdim, "any")
     return _plain(backend.array_module(x.array).any, x, axis, keepdim)
 
 
 def all(x, dim=None, keepdim=False):
     """Whether all elements along `dim` are true."""
-    axis = checked_dim(dim, x.ndim, "all")
+    axis = _checked(x, dim, keepdim, "all")
     return _plain(backend.array_module(x.array).all, x, axis, keepdim)
 
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from . import backend
+from . import backend, checks
 from .creation import shape_of, tensor
 from .operators import promote
 from .ops import indexing, matmul, shape
@@ -31,8 +31,8 @@ def flatten(x, start_dim=0, end_dim=-1):
     """The axes from `start_dim` to `end_dim` joined into one."""
     if not x.ndim:
         return reshape(x, 1)
-    start = checked_dim(start_dim, x.ndim, "flatten")
-    end = checked_dim(end_dim, x.ndim, "flatten")
+    start = checked_dim(start_dim, x.ndim, "flatten", alone=True)
+    end = checked_dim(end_dim, x.ndim, "flatten", alone=True)
     if start > end:
         raise ValueError(f"flatten: start_dim {start_dim} lies after end_dim {end_dim}")
     joined = math.prod(x.shape[start : end + 1])
@@ -50,9 +50,7 @@ def permute(x, *dims):
 def transpose(x, dim0, dim1):
     """x with two axes exchanged, as a view."""
     axes = list(range(x.ndim))
-    i, j = checked_dim((dim0,), x.ndim, "transpose") + checked_dim(
-        (dim1,), x.ndim, "transpose"
-    )
+    i, j = (checked_dim(d, x.ndim, "transpose", alone=True) for d in (dim0, dim1))
     axes[i], axes[j] = j, i
     return apply(shape.permute, x, axes=tuple(axes))
 
@@ -67,7 +65,7 @@ def squeeze(x, dim=None):
 
 def unsqueeze(x, dim):
     """x with a new axis of length 1 before axis `dim`."""
-    i = checked_dim(dim, x.ndim + 1, "unsqueeze")
+    i = checked_dim(dim, x.ndim + 1, "unsqueeze", alone=True)
     return apply(shape.reshape, x, shape=(*x.shape[:i], 1, *x.shape[i:]))
 
 
@@ -94,6 +92,11 @@ def contiguous(x):
 
 
 def _together(tensors, name):
+    if not hasattr(tensors, "__iter__"):
+        raise TypeError(
+            f"{name} takes a list of tensors, not {type(tensors).__name__}: "
+            f"{name}([a, b])"
+        )
     tensors = [x if isinstance(x, Tensor) else tensor(x) for x in tensors]
     if not tensors:
         raise ValueError(f"{name} needs at least one tensor")
@@ -105,7 +108,7 @@ def _together(tensors, name):
 def cat(tensors, dim=0):
     """The tensors one after the other along `dim`; the other sizes must agree."""
     tensors = _together(tensors, "cat")
-    axis = checked_dim(dim, tensors[0].ndim, "cat")
+    axis = checked_dim(dim, tensors[0].ndim, "cat", alone=True)
     shapes = [x.shape for x in tensors]
     others = {s[:axis] + s[axis + 1 :] + (len(s),) for s in shapes}
     if len(others) > 1 or not tensors[0].ndim:
@@ -119,18 +122,17 @@ def stack(tensors, dim=0):
     shapes = [x.shape for x in tensors]
     if len(set(shapes)) > 1:
         raise ValueError(f"stack: shapes {shapes} differ")
-    axis = checked_dim(dim, tensors[0].ndim + 1, "stack")
+    axis = checked_dim(dim, tensors[0].ndim + 1, "stack", alone=True)
     return apply(shape.stack, *tensors, axis=axis)
 
 
 def split(x, split_size, dim=0):
     """Pieces of x along `dim`, as views: of `split_size`, the last maybe smaller, or of
     the sizes listed."""
-    axis = checked_dim(dim, x.ndim, "split")
+    axis = checked_dim(dim, x.ndim, "split", alone=True)
     length = x.shape[axis]
     if hasattr(split_size, "__index__"):
-        if split_size < 1:
-            raise ValueError(f"split: a piece has at least 1 element, not {split_size}")
+        split_size = checks.whole("split: the size of a piece", split_size, 1)
         whole, rest = divmod(length, split_size)
         sizes = [split_size] * whole + [rest] * bool(rest) or [0]
     else:
@@ -142,25 +144,28 @@ def split(x, split_size, dim=0):
 
 def chunk(x, chunks, dim=0):
     """At most `chunks` equal pieces of x along `dim`, the last maybe smaller."""
-    if chunks < 1:
-        raise ValueError(f"chunk: x is cut into at least 1 piece, not {chunks}")
-    length = x.shape[checked_dim(dim, x.ndim, "chunk")]
+    chunks = checks.whole("chunk: the number of pieces", chunks, 1)
+    length = x.shape[checked_dim(dim, x.ndim, "chunk", alone=True)]
     return split(x, builtins.max(1, -(-length // chunks)), dim)
 
 
 def unbind(x, dim=0):
     """All slices of x along `dim`, as views, that axis removed."""
-    return apply(shape.unbind, x, axis=checked_dim(dim, x.ndim, "unbind"))
+    return apply(shape.unbind, x, axis=checked_dim(dim, x.ndim, "unbind", alone=True))
 
 
 def tril(x, diagonal=0):
     """x with zeros above the diagonal of the last two axes."""
-    return apply(shape.tril, _matrix(x, "tril"), diagonal=diagonal)
+    return apply(shape.tril, _matrix(x, "tril"), diagonal=_diagonal(diagonal))
 
 
 def triu(x, diagonal=0):
     """x with zeros below the diagonal of the last two axes."""
-    return apply(shape.triu, _matrix(x, "triu"), diagonal=diagonal)
+    return apply(shape.triu, _matrix(x, "triu"), diagonal=_diagonal(diagonal))
+
+
+def _diagonal(diagonal):
+    return checks.whole("tril, triu: the diagonal", diagonal)
 
 
 def _matrix(x, name):
@@ -175,7 +180,7 @@ def gather(x, dim, index):
     `index` (whole numbers) has x's shape but for `dim`. IndexError where it reaches out
     of x.
     """
-    axis = checked_dim(dim, x.ndim, "gather")
+    axis = checked_dim(dim, x.ndim, "gather", alone=True)
     array = index.array.copy() if isinstance(index, Tensor) else np.asarray(index)
     if array.dtype.kind not in "iu" or array.ndim != x.ndim:
         raise ValueError(

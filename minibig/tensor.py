@@ -80,7 +80,14 @@ class Tensor:
         return self.permute(*range(self.ndim)[::-1])
 
     def size(self, dim=None):
-        return self.shape if dim is None else self.shape[dim]
+        if dim is None:
+            return self.shape
+        try:
+            return self.shape[dim]
+        except (IndexError, TypeError):
+            raise IndexError(
+                f"size: a tensor of {self.shape} has no dimension {dim!r}"
+            ) from None
 
     def dim(self):
         return self.ndim

@@ -204,6 +204,14 @@ def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
     return a.get(order=order) if isinstance(a, ndarray) else np.asarray(a)
 
 
+def as_strided(x, shape=None, strides=None):
+    """CuPy's has no `writeable`."""
+    held = np.lib.stride_tricks.as_strided(x._hidden, shape, strides)
+    view = wrap(held)
+    view.base = x if x.base is None else x.base
+    return view
+
+
 def __getattr__(name):
     raise AttributeError(
         f"the stand-in for CuPy offers no {name!r}: look up whether CuPy 14 has it, "
@@ -226,6 +234,8 @@ def _fill_module():
                  "newaxis"):  # fmt: skip
         setattr(module, name, getattr(np, name))
     module.ndarray = ndarray
+    tricks = types.SimpleNamespace(as_strided=as_strided)
+    module.lib = types.SimpleNamespace(stride_tricks=tricks)
     module.cuda = types.SimpleNamespace(is_available=lambda: True)
 
 

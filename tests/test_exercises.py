@@ -42,11 +42,11 @@ def empty_folder(tmp_path, monkeypatch):
 @every
 def test_exercise_has_normal_and_edge_cases_three_mistakes_and_hints(exercise, capsys):
     assert {"normal", "edge"} <= {case.kind for case in exercise.cases}
-    assert len(exercise.mistakes) >= 3
+    assert len(exercise.mistakes) >= 3 and len(exercise.hints) >= 3
     for _ in exercise.hints:
         hint(exercise.name)
     printed = capsys.readouterr().out
-    assert exercise.hints and all(text in printed for text in exercise.hints)
+    assert all(text in printed for text in exercise.hints)
 
 
 @every

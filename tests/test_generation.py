@@ -213,20 +213,37 @@ def test_damaged_logits_are_an_error(bad):
         (3, {}, "at least one token id"),
         ([0.5], {}, "whole numbers, not float32"),
         ([[1], [2, 3]], {}, "ragged"),
-        ([1], {"temperature": -1}, "temperature -1"),
-        ([1], {"temperature": np.nan}, "temperature nan"),
-        ([1], {"temperature": np.inf}, "temperature inf"),
+        ([1], {"temperature": -1}, "temperature .*from 0, not -1"),
+        ([1], {"temperature": np.nan}, "temperature .*not nan"),
+        ([1], {"temperature": np.inf}, "finite number .*not inf"),
         ([1], {"top_k": 0}, "top_k .*not 0"),
         ([1], {"top_k": 2.5}, "top_k .*not 2.5"),
-        ([1], {"top_p": 0}, "top_p 0"),
-        ([1], {"top_p": 1.5}, "top_p 1.5"),
+        ([1], {"top_p": 0}, "top_p .*0 excluded.*not 0"),
+        ([1], {"top_p": 1.5}, "top_p .*not 1.5"),
         ([1], {"max_new_tokens": -1}, "max_new_tokens .*not -1"),
         ([1], {"max_new_tokens": 1.5}, "max_new_tokens .*not 1.5"),
+        ([1], {"seed": -1}, "a seed must be .*not -1"),
+        ([1], {"stop_ids": [2, -1]}, "a stop id must be .*not -1"),
     ],
 )
 def test_mistake_is_named(model, ids, settings, message):
     with pytest.raises(ValueError, match=message):
         model.generate(ids, settings.pop("max_new_tokens", 2), **settings)
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_k", "top_p", "stop_ids", "seed"])
+def test_setting_that_is_no_number_is_named(model, name):
+    what = {"stop_ids": "a stop id", "seed": "a seed"}.get(name, name)
+    with pytest.raises(TypeError, match=f"{what} must be .*number.* not 'a'"):
+        model.generate([1], 2, **{name: "a"})
+
+
+def test_stop_ids_are_none_one_or_several(model):
+    whole = model.generate([1], 4, temperature=0).tolist()
+    assert model.generate([1], 4, temperature=0, stop_ids=None).tolist() == whole
+    for stops in (whole[1], [whole[1]], {whole[1]}, mb.tensor([whole[1]])):
+        stopped = model.generate([1], 4, temperature=0, stop_ids=stops)
+        assert stopped.tolist() == whole[:2]
 
 
 def test_layer_cache_gives_back_all_it_was_given():

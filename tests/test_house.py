@@ -12,19 +12,39 @@ PACKAGE = ROOT / "minibig"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 # Each floor may import from those before it and, within itself, without a circle.
 FLOORS = (
+    {"checks"},
     {"threads", "random", "safetensors"},
     {"backend", "files"},
     {"ops"},
     {"autograd", "tensor", "display"},
-    {"creation", "conversions", "operators", "reductions", "shaping", "inplace"},
-    {"functional", "gradcheck", "nn", "optim", "data", "viz"},
-    {"generation", "models"},
+    {
+        "arguments",
+        "creation",
+        "conversions",
+        "operators",
+        "reductions",
+        "shaping",
+        "inplace",
+    },
+    {
+        "functional",
+        "images",
+        "losses",
+        "recurrence",
+        "gradcheck",
+        "nn",
+        "optim",
+        "data",
+        "viz",
+    },
+    {"beam_search", "generation", "models"},
+    {"pretrained"},
     {"training"},
     {"presets", "recipes"},
     {"bench", "doctor", "doctor_gpu", "exercises"},
     {"commands", "cli", "__main__"},
 )
-DATA_MAY_IMPORT = {"random", "files", "data"}
+DATA_MAY_IMPORT = {"checks", "random", "files", "data"}
 OPTIONAL = (
     "scipy", "matplotlib", "tqdm", "threadpoolctl", "safetensors", "cupy", "sklearn",
     "pooch", "IPython",

@@ -184,14 +184,15 @@ def test_array_batches_can_keep_the_order_and_drop_the_rest():
 @LOADERS
 @pytest.mark.parametrize("step", [-1, 1.0, True, "1", None])
 def test_a_step_is_a_whole_number(make, step):
-    with pytest.raises(ValueError, match="step must be a whole number ≥ 0"):
+    error = ValueError if step in (-1, 1.0) and step is not True else TypeError
+    with pytest.raises(error, match="step must be a whole number of at least 0"):
         make().batch(step)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: crops(batch_size=0), ValueError, "batch_size .* ≥ 1, got 0"),
+        (lambda: crops(batch_size=0), ValueError, "batch_size .* at least 1, not 0"),
         (lambda: crops(context_length=2.5), ValueError, "context_length .* 2.5"),
         (lambda: crops(seed=-1), ValueError, "seed"),
         (lambda: crops(context_length=1000), ValueError, "1000 tokens.*least 1001"),
@@ -239,9 +240,9 @@ def test_a_step_is_a_whole_number(make, step):
         ),
         (lambda: documents([[3], []], end_id=None), ValueError, "document 1 is empty"),
         (lambda: documents([[3], [0.5]]), TypeError, "document 1 must be"),
-        (lambda: documents(begin_id=None), ValueError, "begin_id"),
+        (lambda: documents(begin_id=None), TypeError, "begin_id"),
         (lambda: documents(end_id=-2), ValueError, "end_id"),
-        (lambda: documents(pad_id="x"), ValueError, "pad_id"),
+        (lambda: documents(pad_id="x"), TypeError, "pad_id"),
         (lambda: ArrayBatches(batch_size=1), ValueError, "at least one"),
         (
             lambda: ArrayBatches(np.zeros(3), np.zeros(4), batch_size=1),

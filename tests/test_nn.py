@@ -111,12 +111,22 @@ def test_plain_tensors_are_passed_over():
     assert isinstance(layer.seen, mb.Tensor)
 
 
-def test_modules_in_a_plain_list_are_refused():
+@pytest.mark.parametrize(
+    ("kind", "hide"),
+    [
+        ("list", lambda layer: [layer]),
+        ("tuple", lambda layer: (1, layer.weight)),
+        ("dict", lambda layer: {"first": layer}),
+        ("list", lambda layer: [[], {"inside": (layer,)}]),
+    ],
+)
+def test_modules_in_a_plain_list_or_dict_are_refused(kind, hide):
     class Wrong(nn.Module):
         def __init__(self):
-            self.layers = [nn.Linear(2, 2)]
+            self.layers = hide(nn.Linear(2, 2))
 
-    with pytest.raises(TypeError, match=r"Wrong\.layers is a plain list.*ModuleList"):
+    message = rf"Wrong\.layers is a plain {kind}.*ModuleList"
+    with pytest.raises(TypeError, match=message):
         list(Wrong().parameters())
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -142,6 +143,42 @@ def test_stored_results_are_of_a_full_run_and_hold_their_bounds(source):
                 assert kept["value"] >= kept["at_least"], kept
             if kept["at_most"] is not None:
                 assert kept["value"] <= kept["at_most"], kept
+
+
+@every_notebook
+def test_size_and_age_are_reported_at_the_end(source, record_property):
+    """The root conftest.py prints them: prose, figures, whether the library is old."""
+    library = {
+        notebook.metadata["library"] for notebook in (learner(source), solved(source))
+    }
+    assert len(library) == 1 and re.fullmatch(r"[0-9a-f]{16}", *library)
+    figures = [
+        o for _, o in outputs(learner(source)) if "image/png" in o.get("data", {})
+    ]
+    record_property("notebook", source.stem)
+    record_property("words", len(prose(learner(source)).split()))
+    record_property("figures", len(figures))
+    record_property("older", library != {notebooks.library_hash()[:16]})
+
+
+def test_the_report_names_each_notebook_and_those_of_an_older_library(request):
+    managed = request.config.pluginmanager.get_plugins()
+    root = next(
+        p for p in managed if getattr(p, "__file__", "") == str(ROOT / "conftest.py")
+    )
+    lines = []
+    row = {"notebook": "01_tensors", "words": 3210, "figures": 4, "older": False}
+    rows = [row | {"notebook": "02_b", "older": True}, row, {}]
+    passed = [SimpleNamespace(user_properties=list(r.items())) for r in rows]
+    root.pytest_terminal_summary(
+        SimpleNamespace(
+            stats={"passed": passed}, section=lines.append, write_line=lines.append
+        )
+    )
+    assert len(lines) == 3 and re.search(
+        "01_tensors +3210 words.* 4 figures$", lines[1]
+    )
+    assert lines[2].startswith("02_b ") and lines[2].endswith("older library")
 
 
 def test_stub_takes_the_solution_away_and_asks():

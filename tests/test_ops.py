@@ -137,7 +137,7 @@ def test_what_the_domain_leaves_out_is_refused_with_the_facts(refusal):
 # ---- blocks of rows -----------------------------------------------------------------
 
 BLOCKED = {"functional.gelu", "functional.softmax", "functional.layer_norm",
-           "functional.rms_norm", "functional.cross_entropy", "functional.linear",
+           "functional.rms_norm", "losses.cross_entropy", "functional.linear",
            "operators.matmul",
            "functional.scaled_dot_product_attention"}  # fmt: skip
 

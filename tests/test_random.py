@@ -70,8 +70,11 @@ def test_a_saved_state_is_not_changed_by_later_draws():
 
 @pytest.mark.parametrize("value", [-1, 1.5, "1", None, True])
 def test_seed_must_be_a_whole_number_from_0_on(value):
-    with pytest.raises(ValueError, match=r"at least 0, not"):
-        mb.seed(value)
+    error = ValueError if value in (-1, 1.5) else TypeError
+    for use in (mb.seed, lambda seed: random.at("a", 0, seed)):
+        if value is not None or use is mb.seed:  # at(…, None) takes the global seed
+            with pytest.raises(error, match=r"at least 0, not"):
+                use(value)
 
 
 def test_seed_may_be_a_numpy_number_and_is_stored_as_python_int():

@@ -10,7 +10,13 @@ import pytest
 
 import minibig as mb
 from minibig import data, nn, optim
-from minibig.training import classification_loss, fit, latest, load_checkpoint
+from minibig.training import (
+    classification_loss,
+    fit,
+    latest,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 STEPS = 11
 OPTIMIZERS = {
@@ -42,8 +48,8 @@ class Fresh:
     def fit(self, folder=None, steps=STEPS, batches=None, **settings):
         self.history = fit(
             self.model, batches or loader(), classification_loss, self.optimizer,
-            steps=steps, schedule=self.schedule, clip_norm=1.0, folder=folder,
-            **settings,
+            steps=steps, schedule=self.schedule, folder=folder,
+            **{"clip_norm": 1.0, **settings},
         )  # fmt: skip
         return self
 
@@ -224,6 +230,7 @@ def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
         ({"batches": loader(batch_size=5)}, "the batch size was 6 there and is 5"),
         ({"batches": loader(seed=1)}, "the loader's seed was 0 there and is 1"),
         ({"accumulate": 2}, "accumulate was 1 there and is 2"),
+        ({"clip_norm": 0.5}, "clip_norm was 1.0 there and is 0.5"),
         ({"info": {"lr": 0.02}}, "lr was 0.01 there and is 0.02"),
         ({"info": {}}, "lr was 0.01 there and is None"),
         ({"info": {"lr": 0.01, "width": 3}}, "width was None there and is 3"),
@@ -238,6 +245,12 @@ def test_checkpoint_of_another_run_is_refused(changes, fact, tmp_path):
         fresh.fit(tmp_path, **{**settings, **changes})
     for name, array in fresh.model.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
+
+
+def test_checkpoint_that_fit_did_not_write_is_refused(tmp_path):
+    save_checkpoint(tmp_path, 3, {"model.weight": np.ones(2)}, {"notes": "mine"})
+    with pytest.raises(ValueError, match=r"no checkpoint of fit: give another folder"):
+        Fresh().fit(tmp_path)
 
 
 def test_other_optimizer_or_model_is_refused(tmp_path):

@@ -160,7 +160,7 @@ def test_last_epoch_resumes_from_the_first_rates_in_the_groups():
     [
         (lambda o: optim.StepLR(o.param_groups, 3), TypeError, "not list"),
         (lambda o: optim.StepLR(o, 0), ValueError, "step_size"),
-        (lambda o: optim.StepLR(o, 2.5), TypeError, "whole number"),
+        (lambda o: optim.StepLR(o, 2.5), ValueError, "whole number"),
         (lambda o: optim.StepLR(o, 2, gamma=-1), ValueError, "gamma"),
         (lambda o: optim.StepLR(o, 2, last_epoch=4), ValueError, '"initial_lr"'),
         (lambda o: optim.CosineAnnealingLR(o, 0), ValueError, "T_max"),

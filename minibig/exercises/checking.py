@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import atomic_write
+from ..files import FileError, atomic_write
 from .exercise import Exercise, attempt, likely_mistake, plain
 
 MARK = "minibig-course"  # the file that tells a learner's folder, and keeps progress
@@ -130,21 +130,50 @@ def _keep(name):
             file.write(json.dumps({"passed": passed}, indent=1).encode())
 
 
-def passed_exercises(path=MARK):
-    """Names of the exercises noted as passed in a learner's folder."""
+def find_record():
+    """The nearest record: here, in my/, or further up; None where there is none."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        for path in (folder / MARK, folder / "my" / MARK):
+            if path.is_file():
+                return path
+    return None
+
+
+def read_record(path):
+    """Names of the exercises noted as passed; FileError where they cannot be read."""
     try:
-        return json.loads(Path(path).read_text("utf-8")).get("passed", [])
-    except (OSError, ValueError):
+        record = json.loads(Path(path).read_text("utf-8"))
+        names = record.get("passed", [])
+        return [name for name in names if isinstance(name, str)]
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise FileError(
+            f"{path} is damaged, and which checks have passed is lost: the next one "
+            "that passes begins it anew"
+        ) from error
+
+
+def passed_exercises(path=MARK):
+    """Names of the exercises noted as passed; [] where they cannot be read."""
+    try:
+        return read_record(path)
+    except FileError:
         return []
 
 
 def progress(path=MARK):
-    """A line a notebook: which of its exercises have passed."""
-    passed, lines = set(passed_exercises(path)), {}
+    """A line a notebook: how many of its checks have passed, and which are open."""
+    passed, notebooks, lines = set(passed_exercises(path)), {}, []
     for name in exercises():
         notebook, _, short_name = name.partition(".")
-        done = "✓" if name in passed else "·"
-        lines.setdefault(notebook, []).append(f"{done} {short_name}")
-    return "\n".join(
-        f"{notebook}  {'  '.join(line)}" for notebook, line in lines.items()
-    )
+        done, still_open = notebooks.setdefault(notebook, ([], []))
+        (done if name in passed else still_open).append(short_name)
+    for notebook, (done, still_open) in notebooks.items():
+        parts = [f"{notebook}  {len(done)} of {len(done) + len(still_open)}"]
+        parts += [f"✓ {name}" for name in done]
+        parts += [f"open: {', '.join(still_open)}"] if still_open else []
+        lines.append("  ".join(parts))
+    count = len(passed & set(exercises()))
+    return "\n".join([*lines, f"{count} of {len(exercises())} checks have passed."])

@@ -2,7 +2,9 @@
 
 from . import init
 from .attention import MultiheadAttention
+from .batch_norm import BatchNorm1d, BatchNorm2d
 from .containers import ModuleList, Sequential
+from .convolution import Conv2d
 from .layers import (
     GELU,
     Dropout,
@@ -19,4 +21,18 @@ from .layers import (
     Tanh,
 )
 from .module import Buffer, Module, Parameter, evaluating
-from .transformer import FeedForward, TransformerDecoderLayer, TransformerEncoderLayer
+from .pooling import AvgPool2d, MaxPool2d
+from .positions import (
+    RotaryPositions,
+    rotary,
+    rotary_frequencies,
+    sinusoidal_positions,
+)
+from .recurrent import LSTM, RNN
+from .transformer import (
+    ACTIVATIONS,
+    FeedForward,
+    SwiGLU,
+    TransformerDecoderLayer,
+    TransformerEncoderLayer,
+)

@@ -1,7 +1,8 @@
 """Multi-head attention as a layer. Taught by notebook 08."""
 
+from .. import checks
 from .. import functional as F
-from ..creation import tensor
+from ..creation import eye, tensor
 from ..operators import check_broadcast
 from ..tensor import Tensor
 from .layers import Linear, _positive
@@ -24,7 +25,7 @@ class MultiheadAttention(Module):
                 "each head gets an equal share of the width"
             )
         self.embed_dim, self.num_heads = embed_dim, num_heads
-        self.dropout = dropout
+        self.dropout = checks.probability("dropout", dropout, without=1)
         self.in_proj = Linear(embed_dim, 3 * embed_dim, bias)
         self.out_proj = Linear(embed_dim, embed_dim, bias)
 
@@ -36,11 +37,12 @@ class MultiheadAttention(Module):
 
         `attn_mask` broadcasts to (B, H, T, S), `key_padding_mask` is (B, S): True = may
         be attended to. `cache` (a `generation.LayerCache`) holds the keys and values of
-        the tokens before; then causal means causal after those.
+        the tokens before; then causal means causal after those. With a key it is a
+        `generation.MemoryCache`: keys and values are computed once and stay.
         """
-        q, k, v = self._heads(query, key, value)
+        q, k, v = self._heads(query, key, value, cache)
         offset = 0
-        if cache is not None:
+        if cache is not None and key is None:
             offset = cache.length
             k, v = cache.append(k, v)
         mask = joined_mask(attn_mask, key_padding_mask, k.shape)
@@ -50,29 +52,50 @@ class MultiheadAttention(Module):
         )  # (B, H, T, D)
         return self.out_proj(y.transpose(1, 2).reshape(query.shape))
 
-    def _heads(self, query, key, value):
+    def attention_weights(
+        self, query, key=None, *, attn_mask=None, key_padding_mask=None, is_causal=False
+    ):
+        """Where each query looks: (B, H, T, S), rows that sum to 1. For the eye."""
+        q, k, _ = self._heads(query, key, key)
+        mask = joined_mask(attn_mask, key_padding_mask, k.shape)
+        # The mean of unit vectors by the weights: the weights.
+        units = eye(k.shape[2], dtype=k.dtype, device=k.device)
+        units = units.expand(*k.shape[:3], k.shape[2])
+        return F.scaled_dot_product_attention(q, k, units, mask, is_causal=is_causal)
+
+    def _heads(self, query, key, value, cache=None):
         """Queries, keys and values as (B, H, T or S, D)."""
         self._check(query, key, value)
-        width = self.embed_dim // self.num_heads
         if key is None:
+            width = self.embed_dim // self.num_heads
             joined = self.in_proj(query)  # (B, T, 3 C)
             shape = (*query.shape[:2], 3, self.num_heads, width)
             parts = joined.reshape(shape).unbind(2)  # 3 of (B, T, H, D)
-        else:
-            value = key if value is None else value
-            inputs = (query, key, value)
-            weights = self.in_proj.weight.split(self.embed_dim)
-            bias = self.in_proj.bias
-            biases = (None,) * 3 if bias is None else bias.split(self.embed_dim)
-            parts = [
-                F.linear(x, w, b).reshape(*x.shape[:2], self.num_heads, width)
-                for x, w, b in zip(inputs, weights, biases, strict=True)
-            ]
-        return tuple(part.transpose(1, 2) for part in parts)
+            return tuple(part.transpose(1, 2) for part in parts)
+        if cache is None or cache.heads is None:
+            q, *heads = self._projected(query, key, key if value is None else value)
+            if cache is not None:
+                cache.heads = heads
+            return q, *heads
+        return *self._projected(query), *cache.heads
+
+    def _projected(self, *inputs):
+        """The query, and maybe key and value, each by its own part of the weight."""
+        weights = self.in_proj.weight.split(self.embed_dim)
+        bias = self.in_proj.bias
+        biases = (None,) * 3 if bias is None else bias.split(self.embed_dim)
+        width = self.embed_dim // self.num_heads
+        return [
+            F.linear(x, w, b)
+            .reshape(*x.shape[:2], self.num_heads, width)
+            .transpose(1, 2)
+            for x, w, b in zip(inputs, weights, biases, strict=False)
+        ]
 
     def _check(self, query, key, value):
-        given = [x for x in (query, key, value) if x is not None]
+        given = [query, *(x for x in (key, value) if x is not None)]
         for x in given:
+            checks.kind("attention: input", x, Tensor)
             if x.ndim != 3 or x.shape[-1] != self.embed_dim:
                 raise ValueError(
                     f"attention takes (batch, length, {self.embed_dim}), not {x.shape}"

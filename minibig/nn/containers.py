@@ -7,6 +7,11 @@ class ModuleList(Module):
     """Modules in a list: indexed, iterated over, appended to; it has no forward."""
 
     def __init__(self, modules=()):
+        if not hasattr(modules, "__iter__"):
+            raise TypeError(
+                f"{type(self).__name__} takes a list of Modules, not "
+                f"{type(modules).__name__}"
+            )
         for module in modules:
             self.append(module)
 

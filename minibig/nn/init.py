@@ -5,11 +5,33 @@ Notebook 04 shows what each does to the signal of a deep network.
 """
 
 import math
+from contextlib import contextmanager
 
 import numpy as np
 
+from .. import checks
 from ..autograd import no_grad
 from ..random import generator
+from ..tensor import Tensor
+
+_state = {"drawing": True}
+
+
+@contextmanager
+def skip_init():
+    """Within it nothing is drawn: for models whose weights are loaded right after."""
+    before, _state["drawing"] = _state["drawing"], False
+    try:
+        yield
+    finally:
+        _state["drawing"] = before
+
+
+def _draw(tensor, kind, *settings):
+    """`tensor`, filled by a method of the next generator unless drawing is off."""
+    if not _state["drawing"]:
+        return tensor
+    return _fill(tensor, getattr(generator("init"), kind)(*settings, tensor.shape))
 
 
 def _fill(tensor, array):
@@ -17,34 +39,43 @@ def _fill(tensor, array):
         return tensor.copy_(np.asarray(array, tensor.dtype))
 
 
+def _tensor(tensor):
+    return checks.kind("an initialiser: input", tensor, Tensor)
+
+
 def zeros_(tensor):
     """All zeros."""
-    return _fill(tensor, 0)
+    return _fill(_tensor(tensor), 0)
 
 
 def ones_(tensor):
     """All ones."""
-    return _fill(tensor, 1)
+    return _fill(_tensor(tensor), 1)
 
 
 def constant_(tensor, value):
     """All `value`."""
-    return _fill(tensor, value)
+    value = checks.number("constant_: value", value, finite=False)
+    return _fill(_tensor(tensor), value)
 
 
 def normal_(tensor, mean=0.0, std=1.0):
     """Normal distribution with the given mean and standard deviation."""
-    return _fill(tensor, generator("init").normal(mean, std, tensor.shape))
+    mean = checks.number("normal_: mean", mean)
+    std = checks.number("normal_: std", std, 0)
+    return _draw(_tensor(tensor), "normal", mean, std)
 
 
 def uniform_(tensor, a=0.0, b=1.0):
     """Spread evenly over [a, b)."""
-    return _fill(tensor, generator("init").uniform(a, b, tensor.shape))
+    a = checks.number("uniform_: a", a)
+    b = checks.number("uniform_: b", b, a)
+    return _draw(_tensor(tensor), "uniform", a, b)
 
 
 def fans(tensor):
     """(inputs, outputs) that one number of a weight (out, in, …) connects."""
-    if tensor.ndim < 2:
+    if _tensor(tensor).ndim < 2:
         raise ValueError(
             f"fan-in and fan-out need a weight (out, in, …), not shape {tensor.shape}"
         )
@@ -54,13 +85,17 @@ def fans(tensor):
 
 def xavier_uniform_(tensor, gain=1.0):
     """Even, variance gain² · 2 / (in + out) (Glorot and Bengio, AISTATS 2010)."""
-    bound = gain * math.sqrt(6 / sum(fans(tensor)))
+    bound = _gain(gain) * math.sqrt(6 / sum(fans(tensor)))
     return uniform_(tensor, -bound, bound)
 
 
 def xavier_normal_(tensor, gain=1.0):
     """Normal, variance gain² · 2 / (in + out) (Glorot and Bengio, AISTATS 2010)."""
-    return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor))))
+    return normal_(tensor, 0.0, _gain(gain) * math.sqrt(2 / sum(fans(tensor))))
+
+
+def _gain(gain):
+    return checks.number("gain", gain, 0)
 
 
 def kaiming_uniform_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu"):
@@ -79,8 +114,7 @@ def kaiming_normal_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu"):
 
 
 def _kaiming_std(tensor, a, mode, nonlinearity):
-    if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f'mode is "fan_in" or "fan_out", not {mode!r}')
+    checks.choice("mode", mode, ("fan_in", "fan_out"))
     fan = fans(tensor)[mode == "fan_out"]
     return calculate_gain(nonlinearity, a) / math.sqrt(fan)
 
@@ -90,6 +124,7 @@ def calculate_gain(nonlinearity, param=0.01):
 
     `param` is the slope of a leaky ReLU below 0.
     """
+    param = checks.number("the slope below 0", param)
     gains = {
         "linear": 1.0,
         "sigmoid": 1.0,
@@ -97,8 +132,4 @@ def calculate_gain(nonlinearity, param=0.01):
         "relu": math.sqrt(2),
         "leaky_relu": math.sqrt(2 / (1 + param**2)),
     }
-    if nonlinearity not in gains:
-        raise ValueError(
-            f"nonlinearity is one of {sorted(gains)}, not {nonlinearity!r}"
-        )
-    return gains[nonlinearity]
+    return gains[checks.choice("nonlinearity", nonlinearity, gains)]

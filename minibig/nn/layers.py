@@ -4,18 +4,26 @@ Taught by notebooks 04 (Linear, activations), 05 (Dropout) and 11 (norms, Embedd
 """
 
 import math
-from numbers import Integral
 
+from .. import checks
 from .. import functional as F
 from ..creation import ones, zeros
+from ..tensor import Tensor
 from . import init
 from .module import Module, Parameter
 
 
 def _positive(**sizes):
     for name, n in sizes.items():
-        if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, not {n!r}")
+        checks.whole(name, n, 1)
+
+
+def _normalized(shape):
+    """The sizes of the axes that a norm works on, given as a number or several."""
+    shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+    if not shape:
+        raise ValueError("normalized_shape names no axis: give the width, 64 say")
+    return tuple(checks.whole("normalized_shape", n, 1) for n in shape)
 
 
 class Linear(Module):
@@ -27,6 +35,7 @@ class Linear(Module):
     def __init__(self, in_features, out_features, bias=True):
         _positive(in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
+        checks.switch("bias", bias)
         bound = 1 / math.sqrt(in_features)
         self.weight = Parameter(zeros(out_features, in_features))
         init.uniform_(self.weight, -bound, bound)
@@ -65,9 +74,8 @@ class LayerNorm(Module):
     """Each row with mean 0, variance 1, then scaled and shifted (arXiv 1607.06450)."""
 
     def __init__(self, normalized_shape, eps=1e-5, bias=True):
-        shape = normalized_shape
-        self.normalized_shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        self.eps = eps
+        self.normalized_shape = _normalized(normalized_shape)
+        self.eps = checks.number("eps", eps, 0)
         self.weight = Parameter(ones(self.normalized_shape))
         self.bias = Parameter(zeros(self.normalized_shape)) if bias else None
 
@@ -84,9 +92,12 @@ class RMSNorm(Module):
     """Each row divided by its root mean square, then scaled (arXiv 1910.07467)."""
 
     def __init__(self, normalized_shape, eps=1e-6):
-        shape = normalized_shape
-        self.normalized_shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        self.eps = eps
+        self.normalized_shape = _normalized(normalized_shape)
+        if len(self.normalized_shape) > 1:
+            raise ValueError(
+                f"RMSNorm normalises the last axis alone, not {self.normalized_shape}"
+            )
+        self.eps = checks.number("eps", eps, 0)
         self.weight = Parameter(ones(self.normalized_shape))
 
     def forward(self, x):
@@ -100,9 +111,7 @@ class Dropout(Module):
     """In training, zeroes elements with probability p and scales the rest up."""
 
     def __init__(self, p=0.5):
-        if not 0 <= p <= 1:
-            raise ValueError(f"p is a probability, not {p}")
-        self.p = p
+        self.p = checks.probability("dropout", p)
 
     def forward(self, x):
         return F.dropout(x, self.p, self.training)
@@ -115,7 +124,7 @@ class Flatten(Module):
     """All axes but the first joined: (N, ...) -> (N, C)."""
 
     def forward(self, x):
-        return x.flatten(1)
+        return checks.kind("Flatten: input", x, Tensor).flatten(1)
 
 
 class Identity(Module):
@@ -136,7 +145,8 @@ class GELU(Module):
     """x Φ(x), or with approximate="tanh" GPT-2's formula (arXiv 1606.08415)."""
 
     def __init__(self, approximate="none"):
-        self.approximate = approximate
+        words = ("none", "tanh")
+        self.approximate = checks.choice("approximate", approximate, words)
 
     def forward(self, x):
         return F.gelu(x, self.approximate)
@@ -170,7 +180,7 @@ class Softmax(Module):
     """e^x scaled to sum to 1 along `dim`."""
 
     def __init__(self, dim):
-        self.dim = dim
+        self.dim = checks.whole("dim", dim)
 
     def forward(self, x):
         return F.softmax(x, self.dim)

@@ -1,21 +1,14 @@
 """Module: a tree of parameters and what is computed with them (notebook 04)."""
 
+from collections.abc import Mapping
 from contextlib import contextmanager
 
 import numpy as np
 
-from .. import backend
+from .. import backend, checks
 from ..autograd import no_grad
 from ..files import match_names
 from ..tensor import Tensor
-
-
-def _kind(dtype):
-    """The kind of a dtype, "f" for floats; "" for what is none."""
-    try:
-        return np.dtype(dtype).kind if dtype is not None else ""
-    except TypeError:
-        return ""
 
 
 class Parameter(Tensor):
@@ -43,7 +36,7 @@ class Module:
 
     Parameters, Buffers and other Modules are found among the attributes, in the order
     in which they were written; other Tensors are passed over. A subclass needs nothing
-    but its `forward`. Raises TypeError for Modules hidden in a plain list.
+    but its `forward`. Raises TypeError for Modules hidden in a plain list or dict.
     """
 
     training = True
@@ -61,8 +54,12 @@ class Module:
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 yield name, value
-            elif isinstance(value, (list, tuple)):
-                _refuse_hidden(self, name, value)
+            elif _hides_modules(value):
+                raise TypeError(
+                    f"{type(self).__name__}.{name} is a plain {type(value).__name__} "
+                    "of Modules or Parameters, which would not be trained: use "
+                    "ModuleList, or an attribute each"
+                )
 
     def children(self):
         """The modules directly inside."""
@@ -125,6 +122,7 @@ class Module:
         TypeError for what is no numbers; then nothing has changed. With `strict=False`
         names may be missing or unexpected.
         """
+        checks.kind("a state", state, Mapping)
         named = dict([*self.named_parameters(), *self.named_buffers()])
         if not strict:
             state = {name: state[name] for name in state if name in named}
@@ -165,7 +163,7 @@ class Module:
         device = isinstance(target, str) and target in ("cpu", "cuda")
         if device:
             backend.check_device(target)
-        elif _kind(target) != "f":
+        elif checks.dtype(target).kind != "f":
             raise TypeError(
                 f"a module computes in floating point, not {target}: "
                 'give "cpu", "cuda" or a floating dtype'
@@ -217,6 +215,7 @@ class Module:
 @contextmanager
 def evaluating(model):
     """Within it `model` is in evaluation; afterwards every part is as it was."""
+    checks.kind("the model", model, Module)
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -230,13 +229,12 @@ def _join(prefix, name):
     return f"{prefix}.{name}" if prefix else name
 
 
-def _refuse_hidden(module, name, values):
-    if any(isinstance(value, (Module, Parameter)) for value in values):
-        raise TypeError(
-            f"{type(module).__name__}.{name} is a plain {type(values).__name__} of "
-            "Modules or Parameters, which would not be trained: use ModuleList, or an "
-            "attribute each"
-        )
+def _hides_modules(value):
+    """Whether lists or dicts, in one another maybe, hold a Module or Parameter."""
+    if not isinstance(value, (list, tuple, set, dict)):
+        return False
+    inside = value.values() if isinstance(value, dict) else value
+    return any(isinstance(x, (Module, Parameter)) or _hides_modules(x) for x in inside)
 
 
 def _numbers(name, value):

@@ -1,8 +1,9 @@
-"""The two layers that Transformers are stacked from. Taught by notebook 09."""
+"""The layers that Transformers are stacked from. Taught by notebook 09."""
 
 from functools import partial
 
 from .. import functional as F
+from ..checks import choice
 from .attention import MultiheadAttention
 from .layers import Dropout, LayerNorm, Linear
 from .module import Module
@@ -22,11 +23,7 @@ class FeedForward(Module):
     """
 
     def __init__(self, d_model, dim_feedforward, activation, dropout, bias):
-        if activation not in ACTIVATIONS:
-            raise ValueError(
-                f"activation is one of {sorted(ACTIVATIONS)}, not {activation!r}"
-            )
-        self.activation = activation
+        self.activation = choice("activation", activation, ACTIVATIONS)
         self.linear1 = Linear(d_model, dim_feedforward, bias)
         self.dropout = Dropout(dropout)
         self.linear2 = Linear(dim_feedforward, d_model, bias)
@@ -36,6 +33,22 @@ class FeedForward(Module):
 
     def extra_repr(self):
         return self.activation
+
+
+class SwiGLU(Module):
+    """A gated feed-forward net, W₂ (silu(G x) · W₁ x): (..., C) -> (..., C).
+
+    arXiv 2002.05202, equation 6. It has three weights, so that it is as large as a
+    FeedForward with dim_feedforward 2/3 of that one's.
+    """
+
+    def __init__(self, d_model, dim_feedforward, bias=False):
+        self.gate = Linear(d_model, dim_feedforward, bias)
+        self.linear1 = Linear(d_model, dim_feedforward, bias)
+        self.linear2 = Linear(dim_feedforward, d_model, bias)
+
+    def forward(self, x):
+        return self.linear2(F.silu(self.gate(x)) * self.linear1(x))
 
 
 class TransformerEncoderLayer(Module):
@@ -103,9 +116,13 @@ class TransformerDecoderLayer(Module):
 
     def forward(
         self, x, memory, attn_mask=None, memory_mask=None, key_padding_mask=None,
-        memory_key_padding_mask=None, is_causal=False, cache=None,
+        memory_key_padding_mask=None, is_causal=False, cache=None, memory_cache=None,
     ):  # fmt: skip
-        """x (B, T, C), memory (B, S, C) -> (B, T, C)."""
+        """x (B, T, C), memory (B, S, C) -> (B, T, C).
+
+        `cache` is that of the self-attention, `memory_cache` keeps what is computed
+        from the memory; see MultiheadAttention.
+        """
 
         def attend(x):
             return self.self_attn(
@@ -116,7 +133,7 @@ class TransformerDecoderLayer(Module):
         def look_up(x):
             return self.cross_attn(
                 x, memory, attn_mask=memory_mask,
-                key_padding_mask=memory_key_padding_mask,
+                key_padding_mask=memory_key_padding_mask, cache=memory_cache,
             )  # fmt: skip
 
         x = residual(self, x, attend, self.norm1)

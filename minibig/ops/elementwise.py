@@ -5,7 +5,7 @@ float16 input is computed in float32 and rounded once at the end.
 
 import math
 
-from ..backend import array_module, by_rows, erf
+from ..backend import LARGE, array_module, by_rows, erf
 
 
 def cast(x, *, dtype):
@@ -124,8 +124,18 @@ def logistic(x):
 
 def relu(x):
     """max(x, 0). backward: dx = dy where x > 0, else 0."""
-    y = array_module(x).maximum(x, 0)
-    return y, lambda dy: (dy * (y > 0),)
+    xp = array_module(x)
+    y = xp.maximum(x, 0)
+
+    def backward_rows(y, dy, dx):
+        xp.multiply(dy, y > 0, out=dx)
+
+    def backward(dy):
+        dx = xp.empty_like(y)
+        by_rows(backward_rows, y, dy, dx, block=LARGE)
+        return (dx,)
+
+    return y, backward
 
 
 def silu(x):

@@ -4,6 +4,7 @@ import math
 
 from ..backend import array_module, total
 from ..backend import matmul as product
+from ..backend import matmuls as products
 
 
 def _transposed(x):
@@ -28,12 +29,13 @@ def matmul(a, b):
 
         def backward(dy):
             dy = _rows(dy)
-            return product(dy, b.T).reshape(a.shape), product(rows.T, dy)
+            da, db = products((dy, b.T), (rows.T, dy))
+            return da.reshape(a.shape), db
 
         return y, backward
 
     def backward(dy):
-        return product(dy, _transposed(b)), product(_transposed(a), dy)
+        return tuple(products((dy, _transposed(b)), (_transposed(a), dy)))
 
     return product(a, b), backward
 
@@ -71,8 +73,8 @@ def linear(x, weight, bias):
     def backward(dy):
         dy = _rows(dy)
         db = None if bias is None else total(dy, 0)
-        dx = product(dy, weight).reshape(x.shape)
-        return dx, product(dy.T, rows), db
+        dx, dweight = products((dy, weight), (dy.T, rows))
+        return dx.reshape(x.shape), dweight, db
 
     return y.reshape(*x.shape[:-1], len(weight)), backward
 

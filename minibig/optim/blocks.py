@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 
-from ..backend import BLOCK, array_module, by_rows
+from ..backend import BLOCK, LARGE, array_module, by_rows
 
 _kept = threading.local()
 
@@ -21,7 +21,7 @@ def in_blocks(function, *arrays, once=False):
     """
     if all(x.flags.c_contiguous for x in arrays):
         arrays = [x.reshape(-1) for x in arrays]
-    return by_rows(function, *arrays, size=arrays[0].size // (4 if once else 1))
+    return by_rows(function, *arrays, block=LARGE if once else BLOCK)
 
 
 def scratch(like, which=0):

@@ -1,7 +1,6 @@
 """Checkpoints: one file a save, which is there whole or not at all."""
 
 import json
-import operator
 import re
 import warnings
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minibig import checks
 from minibig.files import FileError, load_arrays, save_arrays
 
 _NAME = re.compile(r"checkpoint-(\d{8,})\.safetensors")
@@ -34,9 +34,7 @@ def save_checkpoint(folder, step, arrays, info, *, keep=2):
     `keep` removed. So are checkpoints of later steps: they belong to a run that this
     save has left behind. Raises TypeError or FileError before anything is written.
     """
-    step = operator.index(step)
-    if step < 0 or keep < 1:
-        raise ValueError(f"step {step} is negative, or keep={keep} keeps no checkpoint")
+    step, keep = checks.whole("step", step, 0), checks.whole("keep", keep, 1)
     metadata = {_STEP: str(step), _INFO: json.dumps(jsonable(info, "info"))}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

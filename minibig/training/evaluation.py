@@ -1,7 +1,10 @@
 """How good a model is on data it was not trained on."""
 
+from collections.abc import Callable
+
 import numpy as np
 
+from .. import checks
 from .. import functional as F
 from ..autograd import no_grad
 from ..creation import tensor
@@ -48,6 +51,8 @@ class Evaluation:
     """
 
     def __init__(self, loader, loss, metrics=None):
+        checks.kind("Evaluation: loss, a function of model and batch,", loss, Callable)
+        checks.kind("Evaluation: metrics", metrics or {}, dict)
         self.loader, self.loss, self.metrics = loader, loss, metrics or {}
 
     @no_grad()
@@ -63,6 +68,8 @@ class Evaluation:
                 if self.metrics:
                     predictions.append(model(*moved[:-1]).argmax(-1).numpy())
                     labels.append(batch[-1])
+        if not count:
+            raise ValueError("Evaluation: the loader gave no target that counts")
         results = {"loss": total / count}
         if self.metrics:
             pair = np.concatenate(predictions), np.concatenate(labels)

@@ -4,15 +4,16 @@ import math
 import signal
 import threading
 import time
-from numbers import Integral, Real
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from .. import random
+from .. import checks, random
 from ..autograd import debug
 from ..data.loader import Loader
-from ..optim import clip_grad_norm_
+from ..nn import Module
+from ..optim import LRScheduler, Optimizer, clip_grad_norm_
 from ..tensor import Tensor
 from .checkpoint import jsonable, latest, load_checkpoint, save_checkpoint
 from .evaluation import Evaluation, count_targets, on_device
@@ -44,8 +45,9 @@ def fit(
     Raises FloatingPointError, naming step and op, where the loss is not finite, and
     KeyboardInterrupt on Ctrl-C, when the step is done and saved.
     """
-    _check(steps, accumulate, evaluate, evaluate_every, patience, save_every)
-    _check_trained(model, loader, optimizer, schedule, clip_norm)
+    _check_counts(steps, accumulate, evaluate_every, patience, save_every)
+    _check_trained(model, loader, loss, optimizer, schedule, clip_norm, callbacks)
+    _check_evaluation(evaluate, monitor, patience)
     if isinstance(evaluate, Loader):
         evaluate = Evaluation(evaluate, loss)
     run = Run(model, loader, loss, optimizer, steps, schedule)
@@ -64,17 +66,18 @@ def fit(
     return run.go()
 
 
-def _check(steps, accumulate, evaluate, evaluate_every, patience, save_every):
+def _check_counts(steps, accumulate, evaluate_every, patience, save_every):
     for name, value, needed in (
         ("steps", steps, True), ("accumulate", accumulate, True),
         ("evaluate_every", evaluate_every, False), ("patience", patience, False),
         ("save_every", save_every, False),
     ):  # fmt: skip
-        whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if (value is not None or needed) and not (whole and value >= 1):
-            raise ValueError(
-                f"fit: {name} must be a whole number of at least 1, not {value!r}"
-            )
+        if needed or value is not None:
+            checks.whole(f"fit: {name}", value, 1)
+
+
+def _check_evaluation(evaluate, monitor, patience):
+    checks.kind("fit: monitor", monitor, str)
     if patience and evaluate is None:
         raise ValueError("fit: patience counts evaluations: give `evaluate` too")
     if evaluate is not None and not (
@@ -86,13 +89,22 @@ def _check(steps, accumulate, evaluate, evaluate_every, patience, save_every):
         )
 
 
-def _check_trained(model, loader, optimizer, schedule, clip_norm):
+def _check_trained(model, loader, loss, optimizer, schedule, clip_norm, callbacks):
+    checks.kind("fit: model", model, Module)
+    checks.kind("fit: loss, a function of model and batch,", loss, Callable)
+    checks.kind("fit: optimizer", optimizer, Optimizer)
+    for callback in checks.kind("fit: callbacks", callbacks, list, tuple):
+        checks.kind("fit: each callback", callback, Callable)
+    if clip_norm is not None:
+        checks.number("fit: clip_norm", clip_norm, 0, without=0, finite=False)
     if not isinstance(loader, Loader):
         raise TypeError(
             f"fit: the loader is a {type(loader).__name__}; it needs `batch(step)` and "
             "a hash, to resume: data.ArrayBatches makes one from arrays"
         )
-    if schedule is not None and schedule.optimizer is not optimizer:
+    if schedule is not None and (
+        checks.kind("fit: schedule", schedule, LRScheduler).optimizer is not optimizer
+    ):
         raise ValueError("fit: the schedule drives another optimizer")
     optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not any(id(p) in optimized for p in model.parameters()):
@@ -100,8 +112,6 @@ def _check_trained(model, loader, optimizer, schedule, clip_norm):
             "fit: the optimizer holds no parameter of this model, so that it would not "
             "learn: make the optimizer from model.parameters()"
         )
-    if clip_norm is not None and not (isinstance(clip_norm, Real) and clip_norm > 0):
-        raise ValueError(f"fit: clip_norm must be above 0, not {clip_norm!r}")
 
 
 class Run:

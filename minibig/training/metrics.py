@@ -7,6 +7,8 @@ first as in `F.cross_entropy`; take `logits.argmax(-1)` before. Anything with a
 
 import numpy as np
 
+from .. import checks
+
 
 def accuracy(predictions, targets):
     """The share of predictions that equal their target, from 0 to 1."""
@@ -67,7 +69,10 @@ def perplexity(losses):
 
     1 is certainty; V is as good as a uniform guess among V tokens.
     """
-    losses = np.asarray(_array(losses), dtype=np.float64)
+    losses = _array(losses)
+    if losses.dtype.kind not in "fiu":
+        raise TypeError(f"perplexity takes losses, numbers, not {losses.dtype}")
+    losses = losses.astype(np.float64)
     if losses.size == 0:
         raise ValueError("perplexity needs at least one loss; got none")
     mean = losses.mean()
@@ -107,7 +112,7 @@ def _counts(predictions, targets, average, num_classes):
 def _averaged(hits, of, average, zero_division):
     if average == "micro":
         hits, of = hits.sum(keepdims=True), of.sum(keepdims=True)
-    ratios = np.full(len(of), float(zero_division))
+    ratios = np.full(len(of), checks.number("zero_division", zero_division), float)
     np.divide(hits, of, out=ratios, where=of > 0)
     return ratios if average is None else float(ratios.mean())
 
@@ -119,6 +124,8 @@ def _array(values):
 def _ids(predictions, targets, num_classes=None):
     """Both as flat int64 arrays, checked."""
     predictions, targets = _array(predictions), _array(targets)
+    if num_classes is not None:
+        checks.whole("num_classes", num_classes, 1)
     if predictions.shape != targets.shape:
         raise ValueError(
             f"predictions {predictions.shape} and targets {targets.shape} must have "

@@ -42,10 +42,14 @@ def unpack(run, checkpoint):
     """Puts a run where the checkpoint was taken.
 
     Settings of optimizer and schedule come from the checkpoint. Raises ValueError where
-    it belongs to another run: other data, order of batches, kind of optimizer or
-    schedule, other `info`, a model of another shape.
+    it belongs to another run: other data, order of batches, clipping, kind of optimizer
+    or schedule, other `info`, a model of another shape.
     """
     info = checkpoint.info
+    if "same" not in info:
+        raise OtherRunError(
+            f"{checkpoint.path} is no checkpoint of fit: give another folder"
+        )
     _compare(checkpoint.path, info["same"], _same_in_both(run))
     _compare(checkpoint.path, info["run"], run.info)
     weights, best, state = {}, {}, {}
@@ -78,6 +82,7 @@ def _same_in_both(run):
         "the batch size": getattr(run.loader, "batch_size", None),
         "the loader's seed": getattr(run.loader, "seed", None),
         "accumulate": run.accumulate,
+        "clip_norm": run.clip_norm,
         "the optimizer": type(run.optimizer).__name__,
         "the schedule": run.schedule and type(run.schedule).__name__,
     }

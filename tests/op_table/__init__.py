@@ -6,7 +6,18 @@ arithmetic). `tests/test_ops.py` holds every record against differences, and
 that none is missing.
 """
 
-from . import arithmetic, indexing, layers, losses, neural, reductions, shaping
+from . import (
+    arithmetic,
+    images,
+    indexing,
+    layers,
+    losses,
+    neural,
+    positions,
+    recurrence,
+    reductions,
+    shaping,
+)
 from .record import Record, Sample, is_float, kinds, leaf, several
 
 RECORDS = [
@@ -17,4 +28,7 @@ RECORDS = [
     *neural.RECORDS,
     *layers.RECORDS,
     *losses.RECORDS,
+    *positions.RECORDS,
+    *images.RECORDS,
+    *recurrence.RECORDS,
 ]

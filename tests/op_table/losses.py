@@ -59,7 +59,7 @@ def _torch_cross_entropy(torch, x, ids, reduction="mean", **settings):
 
 
 CROSS_ENTROPY = Record(
-    "functional.cross_entropy", F.cross_entropy, _cross_entropy, _cross_entropy_samples,
+    "losses.cross_entropy", F.cross_entropy, _cross_entropy, _cross_entropy_samples,
     _torch_cross_entropy, admits=VECTORS | {"negative index", "duplicate index"},
     errors=(
         refuses(
@@ -124,7 +124,7 @@ def _fractions(rng, shape):
 def _loss(name, reference, target=normal, domain="equal shapes, not empty"):
     call = getattr(F, name)
     return Record(
-        f"functional.{name}", call, reference, _pairs(target),
+        f"losses.{name}", call, reference, _pairs(target),
         lambda torch, x, t, **s: getattr(torch.nn.functional, name)(x, t, **s),
         errors=(
             refuses(
@@ -165,6 +165,17 @@ def _attention_samples(rng):
         allowed[..., 0] = True  # rows that see nothing have tests of their own
         return allowed
 
+    def shared(rng):
+        """4 heads of q that share 2, 1 or 4 of k and v."""
+        q = normal(rng, (2, 4, 3, 2))
+        k, v = normal(rng, (2, 2, 5, 2)), normal(rng, (2, 2, 5, 3))
+        yield (q, k, v), None, {}
+        yield (q, k[:, :1], v[:, :1]), None, {"is_causal": True, "offset": 2}
+        yield (q, k[0].repeat(2, 0), v[0].repeat(2, 0)), mask(2, 4, 3, 5), {}
+        yield (q, k, v), normal(rng, (4, 1, 5)), {"is_causal": True}
+        yield (q, k, v), mask(2, 1, 3, 5), {"scale": 0.3}
+        yield (q[0], k[0], v[0]), mask(3, 5), {"dropout_p": 0.5}
+
     x = normal(rng, (2, 3, 2))
     read_only = numpy.broadcast_to(normal(rng, (3, 1)), (2, 3, 2))
     swapped = tuple(a.swapaxes(1, 2) for a in qkv(2, 2, t=3, s=3))
@@ -195,6 +206,7 @@ def _attention_samples(rng):
         ((qkv(2, 2)[0], *qkv(2, 1)[1:]), None, {}),
         (qkv(2, t=140, s=150), None, {"is_causal": True}),  # more than one block
         (qkv(1, t=140, s=150), normal(rng, (140, 150)), {}),
+        *((inputs, m, {**s, "enable_gqa": True}) for inputs, m, s in shared(rng)),
     ]
     return [Sample((*inputs, m), settings) for inputs, m, settings in found]
 
@@ -205,7 +217,10 @@ def _attention(q, k, v, mask, **settings):
 
 
 def _attention_reference(np, q, k, v, mask, is_causal=False, offset=0, scale=None,
-                         dropout_p=0.0):  # fmt: skip
+                         dropout_p=0.0, enable_gqa=False):  # fmt: skip
+    if enable_gqa:
+        groups, axis = q.shape[-3] // k.shape[-3], k.ndim - 3
+        k, v = (np.repeat(x, groups, axis=axis) for x in (k, v))
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores = np.matmul(q, np.swapaxes(k, -1, -2)) * scale
     if mask is not None and mask.dtype == bool:
@@ -268,6 +283,17 @@ ATTENTION = Record(
         ),
         refuses(ValueError, _attend(ROW, ROW, ROW, dropout_p=1.0), "dropout_p", "1.0"),
         refuses(ValueError, _attend((2, 0), (2, 0), ROW), "(2, 0)"),
+        refuses(
+            ValueError, _attend(ROW, ROW, ROW, enable_gqa=True), "axis -3", "(2, 3)"
+        ),
+        refuses(
+            ValueError, _attend((4, 2, 3), (3, 2, 3), (3, 2, 3), enable_gqa=True),
+            "divide", "(4, 2, 3)", "(3, 2, 3)",
+        ),
+        refuses(
+            ValueError, _attend((4, 2, 3), (2, 2, 3), (1, 2, 3), enable_gqa=True),
+            "as many heads", "(1, 2, 3)",
+        ),
         refuses(
             TypeError,
             lambda: F.scaled_dot_product_attention(mb.ones(*ROW), mb.ones(*ROW), [1.0]),
