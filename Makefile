@@ -15,7 +15,7 @@ EXTRAS_test := [data,notebooks,tests]
 # Two test workers share two cores; more BLAS threads would fight over them.
 ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: lab test demo notebooks check format clean
+.PHONY: lab test demo notebooks results mutations picture check format clean
 .DELETE_ON_ERROR:
 
 lab: $(VENV)/ready-lab
@@ -29,6 +29,14 @@ demo: $(VENV)/ready-core
 
 notebooks: $(VENV)/ready-test
 	$(RUN) -m tools.notebooks
+
+# Each notebook with three seeds, into benchmarks/results/course.md; goes on where it was.
+results: $(VENV)/ready-test
+	nice -n 10 $(RUN) -m tools.results
+
+# Five bugs planted in turn: each must fail a test and a notebook.
+mutations: $(VENV)/ready-test
+	$(ONE_THREAD) $(RUN) -m tools.mutations
 
 check: $(VENV)/ready-test
 	$(RUN) -m ruff format --check

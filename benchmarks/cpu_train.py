@@ -10,24 +10,14 @@ that of a process of its own each, less what it used just before the model was b
 """
 
 import argparse
-import datetime
-import importlib.util
 import json
-import os
-import platform
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-THREADS = os.environ.get("MINIBIG_THREADS", "2")
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MINIBIG_THREADS"):
-    os.environ.setdefault(variable, THREADS)
+from measure import THREADS, libraries, machine, save, times, today
 
-import numpy as np  # noqa: E402 (the threads must be set before)
-
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+import numpy as np  # isort: skip (measure sets the threads)
 
 # batch, context, layers, heads, width, vocabulary
 SHAPES = [
@@ -91,21 +81,6 @@ def torch_step(shape):
 MAKERS = {"minibig": minibig_step, "torch": torch_step}
 
 
-def times(shape, steps, names):
-    """Seconds of each step, {name: [...]}, the libraries taking turns."""
-    makers = {name: MAKERS[name](shape) for name in names}
-    for step in makers.values():
-        for _ in range(3):
-            step()
-    seconds = {name: [] for name in names}
-    for _ in range(steps):
-        for name, step in makers.items():
-            began = time.perf_counter()
-            step()
-            seconds[name].append(time.perf_counter() - began)
-    return seconds
-
-
 def resident(field):
     """VmRSS or VmHWM of this process, MB (Linux)."""
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -137,7 +112,8 @@ def memory_in_own_process(name, number):
 
 def row(number, steps, names):
     shape = SHAPES[number]
-    seconds = times(shape, steps, names)
+    makers = {name: MAKERS[name](shape) for name in names}
+    seconds = times(makers, steps)
     tokens = shape[0] * shape[1]
     median = {name: float(np.median(seconds[name])) for name in names}
     fast = {name: float(np.percentile(seconds[name], 20)) for name in names}
@@ -167,25 +143,6 @@ def header(names):
     return "| " + " | ".join(cells) + " |\n" + rule
 
 
-def machine():
-    """One line: processor, cores, load, versions."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    versions = f"Python {platform.python_version()}, NumPy {np.__version__}"
-    if importlib.util.find_spec("torch"):
-        import torch
-
-        versions += f", PyTorch {torch.__version__}"
-    load = os.getloadavg()[0]
-    return (
-        f"{names[0]}, {len(names)} cores, load {load:.1f}; {versions}; "
-        f"{THREADS} threads each"
-    )
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=20)
@@ -196,9 +153,8 @@ def main():
     if options.memory:
         print(json.dumps(memory(options.memory, SHAPES[options.shape])))
         return
-    names = ["minibig"] + ["torch"] * bool(importlib.util.find_spec("torch"))
-    date = datetime.date.today().isoformat()
-    lines = [f"# Training steps of a GPT on the CPU, {date}", "", machine(), ""]
+    names = libraries()
+    lines = [f"# Training steps of a GPT on the CPU, {today()}", "", machine(), ""]
     lines += [f"Medians of {options.steps} steps, the two in turn.", "", header(names)]
     print("\n".join(lines), flush=True)
     numbers = range(len(SHAPES)) if options.shape is None else [options.shape]
@@ -206,9 +162,7 @@ def main():
         lines.append(row(number, options.steps, names))
         print(lines[-1], flush=True)
     if options.save:
-        path = HERE / "results" / f"cpu_train-{date}.md"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("\n".join(lines) + "\n")
+        save("cpu_train", lines)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 # isort: off
-from cpu_train import HERE, THREADS, machine  # sets the threads before NumPy comes
+from measure import HERE, THREADS, machine  # sets the threads before NumPy comes
 import numpy as np
 import torch
 

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import replace
 
 # isort: off
-from cpu_train import HERE, machine  # sets the threads before NumPy comes
+from measure import HERE, machine  # sets the threads before NumPy comes
 import numpy as np
 
 # isort: on

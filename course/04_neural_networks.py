@@ -72,7 +72,7 @@ def linear(x, weight, bias):
 
 
 # %% [markdown]
-# Is it right? The library's `F.linear` computes the same from Tensors, and its
+# Is it right? The library's `F.linear` must compute the same from Tensors, and its
 # `backward()` must find our three gradients.
 
 # %%
@@ -82,7 +82,9 @@ dy = rng.normal(size=(256, 128))
 y, backward = linear(*arrays)
 
 tensors = [mb.tensor(array, requires_grad=True) for array in arrays]
-F.linear(*tensors).backward(mb.tensor(dy))
+theirs = F.linear(*tensors)
+assert np.allclose(y, theirs.numpy())
+theirs.backward(mb.tensor(dy))
 for ours, tensor in zip(backward(dy), tensors, strict=True):
     assert np.allclose(ours, tensor.grad.numpy())
 
