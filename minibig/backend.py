@@ -201,6 +201,8 @@ def by_rows(function, *arrays, size=None, block=BLOCK):
         return [function(*arrays)]
     team = threads.team()
     rounds = -(-size // (block * team.size))  # each thread takes a block in each
+    if rounds <= 4:  # then fewer calls, for which threads wait, win over the cache
+        rounds = 1
     step = -(-len(first) // (rounds * team.size))
 
     def serve(i):
