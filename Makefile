@@ -11,11 +11,12 @@ PYTEST_FLAGS ?=
 EXTRAS_core :=
 EXTRAS_lab := [data,notebooks]
 EXTRAS_test := [data,notebooks,tests]
+EXTRAS_book := [book]
 
 # Two test workers share two cores; more BLAS threads would fight over them.
 ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: lab test demo notebooks results mutations picture check format clean
+.PHONY: lab test demo notebooks results mutations book check format clean
 .DELETE_ON_ERROR:
 
 lab: $(VENV)/ready-lab
@@ -37,6 +38,10 @@ results: $(VENV)/ready-test
 # Five bugs planted in turn: each must fail a test and a notebook.
 mutations: $(VENV)/ready-test
 	$(ONE_THREAD) $(RUN) -m tools.mutations
+
+# The notebooks as web pages, in build/book; needs mdBook.
+book: $(VENV)/ready-book
+	$(RUN) -m tools.book_site
 
 check: $(VENV)/ready-test
 	$(RUN) -m ruff format --check

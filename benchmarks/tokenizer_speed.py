@@ -1,28 +1,25 @@
 """Tokenizers: seconds of training, MB/s of encoding, beside the library `tokenizers`.
 
-    python benchmarks/tokenizers.py [--vocab-size 10000] [--save]
+    python benchmarks/tokenizer_speed.py [--vocab-size 10000] [--save]
 
-`--save` writes benchmarks/results/tokenizers-DATE.md. minibig computes in one thread.
-The library, written in Rust, trains and encodes batches in two.
+`--save` writes benchmarks/results/tokenizer_speed-DATE.md. minibig computes in one
+thread. The library, written in Rust, trains and encodes batches in two.
 """
 
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from measure import HERE, THREADS, machine, save, today
+from measure import THREADS, machine, save, today
 
-# This file has the library's name: the folder must not be searched for it.
-sys.path = [path for path in sys.path if path not in ("", str(HERE))]
 os.environ |= {"RAYON_NUM_THREADS": THREADS, "TOKENIZERS_PARALLELISM": "true"}
 
-import tokenizers as lib  # noqa: E402
+import tokenizers as lib
 
-from minibig.data import (  # noqa: E402 (found by measure)
+from minibig.data import (  # found by measure
     BPETokenizer,
     WordPieceTokenizer,
     documentation,
@@ -139,7 +136,7 @@ def main():
             lines.append(line)
             print(line, flush=True)
     if options.save:
-        save("tokenizers", lines)
+        save("tokenizer_speed", lines)
 
 
 if __name__ == "__main__":

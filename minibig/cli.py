@@ -95,7 +95,7 @@ def make_parser():
 
     parser = _Parser(
         prog="python -m minibig",
-        description="Train small language models from scratch, and see how it is done.",
+        description="Train small models from scratch, and see how it is done.",
     )
     parser.add_argument("--version", action="version", version=f"minibig {__version__}")
     known = parser.add_subparsers(metavar="COMMAND")

@@ -6,6 +6,7 @@ needs, so that `--help` is there at once.
 
 import contextlib
 import dataclasses
+import json
 import os
 import secrets
 import shlex
@@ -58,6 +59,9 @@ def train(options):
 
         preset = of_text(preset, text, options.text.name)
     trained = run(preset, folder, text, options.device)
+    if not preset.language:
+        print(f"The model is kept in {folder}")
+        return 0
     if options.sample:
         prompt = opening(trained.tokenizer, preset.prompt)
         print(f"\n{write(trained.model, trained.tokenizer, prompt, options.sample)}\n")
@@ -89,10 +93,17 @@ def demo(options):
 def generate(options):
     """Writes text with the model in a folder."""
     from .recipes import read_config
+    from .tasks.folder import WRITERS
 
     model, tokenizer = load_model(options.folder, options.device)
+    config = read_config(options.folder)
+    if config["model"] not in WRITERS:
+        raise UsageError(
+            f"the model in {options.folder} is no language model but of the kind "
+            f"{config['model']}: it cannot write on"
+        )
     if options.prompt is None:
-        preset = read_config(options.folder).get("preset")
+        preset = config.get("preset")
         prompt = preset.get("prompt") if isinstance(preset, dict) else None
         prompt = opening(tokenizer, str(prompt or ""))
     else:
@@ -156,25 +167,38 @@ def describe_presets():
 
 def choose_preset(options):
     """The preset asked for, with --steps, --seed and --corpus where they were given."""
-    from .recipes import CORPORA
-
     if options.preset is None:
         names = ", ".join(PRESETS)
         raise UsageError(f"train needs --preset NAME: {names} (--list describes them)")
     if options.preset not in PRESETS:
         raise UnknownPreset(f"there is no preset {options.preset!r}, but there are:")
     preset = PRESETS[options.preset]
-    corpus = preset.corpus if options.corpus is None else options.corpus
-    if corpus not in CORPORA:
-        raise UsageError(f"there is no corpus {corpus!r}, but {', '.join(CORPORA)}")
-    if options.corpus is not None and options.text is not None:
-        raise UsageError("--text and --corpus both say what to learn: give one")
+    if options.corpus is not None or options.text is not None:
+        preset = choose_corpus(preset, options)
     steps = options.steps or preset.steps
     seed = preset.seed if options.seed is None else options.seed
     warmup = min(preset.warmup, steps // 2)  # a short run needs a shorter one
-    return dataclasses.replace(
-        preset, steps=steps, seed=seed, warmup=warmup, corpus=corpus
-    )
+    return dataclasses.replace(preset, steps=steps, seed=seed, warmup=warmup)
+
+
+def choose_corpus(preset, options):
+    """The preset with --corpus; UsageError where it or --text makes no sense."""
+    from .recipes import CORPORA
+
+    if not preset.language:
+        raise UsageError(
+            f"--text and --corpus are for language models; {options.preset} has data "
+            "of its own"
+        )
+    if options.corpus is None:
+        return preset
+    if options.corpus not in CORPORA:
+        raise UsageError(
+            f"there is no corpus {options.corpus!r}, but {', '.join(CORPORA)}"
+        )
+    if options.text is not None:
+        raise UsageError("--text and --corpus both say what to learn: give one")
+    return dataclasses.replace(preset, corpus=options.corpus)
 
 
 def load_text(path):
@@ -187,21 +211,20 @@ def load_text(path):
 
 def run(preset, folder, text, device):
     """The Trained of a run in `folder`, whose results are printed."""
-    from .recipes import TextError
-    from .recipes import train as carry_out
+    from . import recipes
     from .training.resume import OtherRunError
 
-    with _one_sentence(OSError, FileError, DeviceError, TextError):
+    with _one_sentence(OSError, FileError, DeviceError, recipes.TextError):
         check_device(device)
         check_folder(folder)
         finished = is_finished(preset, folder)
         try:
-            trained = carry_out(preset, folder, text=text, device=device)
+            trained = recipes.train(preset, folder, text=text, device=device)
         except OtherRunError as error:
             raise UsageError(error) from error
     if finished:
         print(f"{folder} was finished already: all {preset.steps} steps")
-    print(f"held out: {describe_results(trained.results)}")
+    print(f"held out: {preset.describe(trained.results)}")
     print(f"{trained.seconds / 60:.1f} minutes")
     return trained
 
@@ -225,23 +248,8 @@ def is_finished(preset, folder):
         noted = read_config(folder).get("preset")
     except (OSError, FileError):
         return False
-    return noted == dataclasses.asdict(preset)
-
-
-def describe_results(results):
-    """The outcome in words: loss and perplexity, or the excess over the floor."""
-    if "excess" in results:
-        from .data.tales import floor
-
-        excess, error = results["excess"], results["standard_error"]
-        return (
-            f"{excess:.2%} ± {error:.2%} above the floor of {floor():.4f} nats "
-            "a token, the least that is possible"
-        )
-    from .training import perplexity
-
-    loss = results["loss"]
-    return f"loss {loss:.4f} nats a token, perplexity {perplexity([loss]):.2f}"
+    ours = json.dumps(dataclasses.asdict(preset))
+    return noted == json.loads(ours)  # as JSON writes it: tuples are lists
 
 
 def load_model(folder, device):

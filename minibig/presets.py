@@ -1,56 +1,51 @@
 """Training runs that have a name: the same numbers for notebooks and command line.
 
-A preset says what is read, by which tokenizer, how large the model is and how it is
-trained; `recipes.train` carries it out.
+A preset says what is read, how large the model is and how it is trained, in the fields
+of its family's class (`tasks/`); `recipes.train` carries it out.
 """
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A language model and its training; see the fields' comments for units."""
-
-    about: str
-    corpus: str  # a name in `recipes.CORPORA`, or of a text of one's own
-    tokenizer: str  # "char", "word" or "bpe"
-    vocab_size: int | None  # for "bpe": entries to learn
-    context_length: int  # tokens
-    n_layer: int
-    n_head: int
-    n_embd: int
-    batch_size: int  # rows
-    steps: int
-    lr: float  # highest rate
-    min_lr: float  # last rate of the cosine
-    warmup: int  # steps
-    beta2: float = 0.99
-    weight_decay: float = 0.1  # of matrices alone
-    clip_norm: float = 1.0
-    dropout: float = 0.0
-    bias: bool = False
-    seed: int = 0
-    held_out: float = 0.1  # share of the text, its end
-    prompt: str = "\n"
-
+from .tasks import CNNPreset, DatesPreset, GPTPreset, MLPPreset, ViTPreset
 
 PRESETS = {
-    "demo": Preset(
+    "demo": GPTPreset(
         about="one minute: the Python documentation in byte-level BPE pieces",
         corpus="documentation", tokenizer="bpe", vocab_size=1024, context_length=64,
         n_layer=4, n_head=4, n_embd=128, batch_size=12, steps=700, lr=3e-3, min_lr=3e-4,
         warmup=50, prompt="The",
     ),
-    "nanogpt-cpu": Preset(
+    "nanogpt-cpu": GPTPreset(
         about="nanoGPT's small CPU recipe, in characters; made for --text FILE",
         corpus="documentation", tokenizer="char", vocab_size=None, context_length=64,
         n_layer=4, n_head=4, n_embd=128, batch_size=12, steps=2000, lr=1e-3,
         min_lr=1e-4, warmup=100,
     ),
-    "tales": Preset(
+    "tales": GPTPreset(
         about="little stories whose best possible loss is known exactly",
         corpus="tales", tokenizer="word", vocab_size=None, context_length=75, n_layer=4,
         n_head=4, n_embd=128, batch_size=32, steps=1500, lr=4e-3, min_lr=1e-4,
         warmup=50, weight_decay=0.01, prompt="",
+    ),
+    "transformer": DatesPreset(
+        about="dates in eight languages, made into ISO dates",
+        n_layer=2, n_head=4, n_embd=64, dim_feedforward=256, batch_size=64, steps=1200,
+        lr=3e-3, min_lr=6e-5, warmup=100,
+    ),
+    "mlp": MLPPreset(
+        about="handwritten digits, read by 512 hidden units",
+        hidden=(512,), dropout=0.3, batch_size=32, steps=2500, lr=3e-3, min_lr=1e-5,
+        warmup=50, weight_decay=0.01, label_smoothing=0.1, degrees=10, shift=0.7,
+        scale=0.1,
+    ),
+    "cnn": CNNPreset(
+        about="handwritten digits, read by a LeNet",
+        kernel_size=3, widths=(32, 64), hidden=(120, 84), dropout=0.3, batch_size=32,
+        steps=1500, lr=2e-3, min_lr=1e-5, warmup=50, weight_decay=0.01,
+        label_smoothing=0.1, degrees=10, shift=0.7, scale=0.1,
+    ),
+    "vit": ViTPreset(
+        about="handwritten digits, read patch by patch by a Transformer",
+        patch_size=2, n_layer=3, n_head=6, n_embd=48, dim_feedforward=96,
+        batch_size=64, steps=3000, lr=1e-3, min_lr=1e-5, warmup=50, weight_decay=0.05,
+        degrees=10, shift=0.7, scale=0.1,
     ),
 }  # fmt: skip

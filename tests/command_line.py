@@ -8,12 +8,12 @@ from pathlib import Path
 
 import minibig
 from minibig import cli
-from minibig.presets import Preset
+from minibig.tasks import GPTPreset
 
 ROOT = Path(minibig.__file__).parent.parent
 WORDS = "the small cat sees one old bird and that bird sees the cat again"
 TEXT = "\n".join(f"{n}: {WORDS}" for n in range(60))
-TINY = Preset(
+TINY = GPTPreset(
     about="for tests", corpus="documentation", tokenizer="char", vocab_size=None,
     context_length=8, n_layer=1, n_head=2, n_embd=16, batch_size=4, steps=30, lr=1e-2,
     min_lr=1e-3, warmup=3, prompt="t",

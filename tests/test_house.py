@@ -40,6 +40,7 @@ FLOORS = (
     {"beam_search", "generation", "models"},
     {"pretrained"},
     {"training"},
+    {"tasks"},
     {"presets", "recipes"},
     {"bench", "doctor", "doctor_gpu", "exercises"},
     {"commands", "cli", "__main__"},

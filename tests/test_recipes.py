@@ -12,11 +12,13 @@ import minibig as mb
 from minibig import data, recipes
 from minibig.data import tales
 from minibig.files import FileError
-from minibig.presets import PRESETS, Preset
+from minibig.models import GPT, GPTConfig
+from minibig.presets import PRESETS
+from minibig.tasks import GPTPreset, language
 from minibig.training import latest
 
 TEXT = "".join(f"{n} times {n + 1} is {n * (n + 1)}.\n" for n in range(120))
-TINY = Preset(
+TINY = GPTPreset(
     about="a test", corpus="documentation", tokenizer="char", vocab_size=None,
     context_length=16, n_layer=1, n_head=2, n_embd=16, batch_size=4, steps=12, lr=1e-2,
     min_lr=1e-3, warmup=2, dropout=0.1, prompt="1",
@@ -184,7 +186,7 @@ def test_damaged_folder_is_named(trained, tmp_path):
 
 def test_vectors_are_not_decayed():
     mb.seed(0)
-    task_model = recipes.GPT(recipes.GPTConfig(5, 4, 1, 1, 4))
+    task_model = GPT(GPTConfig(5, 4, 1, 1, 4))
     matrices, vectors = recipes.make_optimizer(task_model, TINY).param_groups
     assert {p.ndim for p in matrices["params"]} == {2}
     assert {p.ndim for p in vectors["params"]} == {1}
@@ -193,29 +195,33 @@ def test_vectors_are_not_decayed():
 
 
 def test_tales_are_judged_against_their_floor(tmp_path, monkeypatch):
-    monkeypatch.setattr(recipes, "STORIES", {"train": 400, "validation": 8, "test": 30})
+    monkeypatch.setattr(
+        language, "STORIES", {"train": 400, "validation": 8, "test": 30}
+    )
     preset = dataclasses.replace(
         PRESETS["tales"], n_layer=1, n_head=2, n_embd=16, steps=8, warmup=2
     )
     run = recipes.train(preset, tmp_path, say=lambda line: None)
     assert run.results.keys() == {"excess", "standard_error"}
     stories = tales.generate(30, preset.seed, "test")
-    begin, end = (run.tokenizer.special_tokens[t] for t in (recipes.BEGIN, recipes.END))
+    begin, end = (
+        run.tokenizer.special_tokens[t] for t in (language.BEGIN, language.END)
+    )
     ids = run.tokenizer.encode(stories[0])
     scores = logits(run.model, [begin, *ids])[0].astype("float64")
     scores -= np.log(np.exp(scores).sum(1, keepdims=True))
     expected = -scores[np.arange(len(ids) + 1), [*ids, end]].sum()
-    loader = recipes.document_loader(stories, run.tokenizer, preset, shuffle=False)
-    losses = recipes.document_losses(run.model, loader)
+    loader = language.document_loader(stories, run.tokenizer, preset, shuffle=False)
+    losses = language.document_losses(run.model, loader)
     assert losses.shape == (30,) and losses[0] == pytest.approx(expected, rel=1e-4)
     floor = sum(-tales.log_probability(story) for story in stories)
     assert run.results["excess"] == pytest.approx(losses.sum() / floor - 1)
     assert 0 < run.results["standard_error"] < 1 < run.results["excess"] < 20
     text = recipes.write(run.model, run.tokenizer, "", 20, seed=0)
-    assert text and recipes.BEGIN not in text and recipes.END not in text
+    assert text and language.BEGIN not in text and language.END not in text
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [n for n, p in PRESETS.items() if p.language])
 def test_preset_is_complete(name):
     preset = PRESETS[name]
     assert preset.corpus in recipes.CORPORA and preset.n_embd % preset.n_head == 0

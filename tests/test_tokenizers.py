@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 import unicodedata
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,12 @@ from minibig.data import (
     pad,
 )
 from minibig.data.tokenizers.bpe import split_words
-from minibig.data.tokenizers.merges import apply_merges, learn_merges, replace_pair
+from minibig.data.tokenizers.merges import (
+    apply_merges,
+    learn_merges,
+    rank_merges,
+    replace_pair,
+)
 from minibig.data.tokenizers.patterns import find_words
 
 END = "<|endoftext|>"
@@ -335,6 +341,18 @@ def test_other_patterns_cut_other_words():
     assert find_words(r"\p{Lu}?\p{Ll}+|[\p{N}]{1,3}", "OneTwo 12345ß漢 ") == [
         "One", "Two", " ", "123", "45", "ß", "漢 ",
     ]  # fmt: skip
+
+
+def test_ranking_the_merges_of_a_large_vocabulary_takes_no_time():
+    # Once each merge was compared with the whole vocabulary: a minute for this one.
+    letters = [chr(0x4E00 + n) for n in range(250)]
+    merges = [(left, right) for left in letters for right in letters]
+    tokens = [*letters, *map("".join, merges)]
+    ids = {token: index for index, token in enumerate(tokens)}
+    began = time.perf_counter()
+    ranks = rank_merges(merges, ids)
+    assert time.perf_counter() - began < 5
+    assert ranks[0, 1] == (1, 251) and len(ranks) == 62_500
 
 
 def test_hash_tells_vocabularies_and_merges_apart():

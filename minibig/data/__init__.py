@@ -1,5 +1,13 @@
 """Text and tables to learn from, tokenizers, and the batches made of them."""
 
+from .augmentation import (
+    Augmented,
+    GaussianNoise,
+    RandomAffine,
+    RandomCrop,
+    RandomHorizontalFlip,
+    affine,
+)
 from .corpora import (
     Corpus,
     docstrings,
@@ -8,6 +16,7 @@ from .corpora import (
     statements,
 )
 from .downloads import DownloadError, download, tiny_shakespeare
+from .images import digit_images
 from .loader import ArrayBatches, Documents, RandomCrops, Windows
 from .masking import mask_tokens
 from .tabular import (

@@ -57,10 +57,11 @@ class SentenceEncoder:
         length.demand("do_lower_case", False)
         return cls(model, tokenizer, length.get("max_seq_length"))
 
-    def encode(self, texts, batch_size=32):
+    def encode(self, texts, batch_size=8):
         """One vector of length 1 a text: N strings -> a NumPy array (N, C).
 
         Texts of like length share a batch, so that little is computed for padding.
+        Small batches stay in a CPU's cache and are faster there; a GPU wants larger.
         """
         checks.whole("SentenceEncoder: batch_size", batch_size, 1)
         ids = self.tokenizer.encode_batch(texts, max_length=self.max_length)

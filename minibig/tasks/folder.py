@@ -23,6 +23,7 @@ MODELS = {
     "gpt": (models.GPT, models.GPTConfig),
     "llama": (models.Llama, models.LlamaConfig),
 }
+WRITERS = ("gpt", "llama")  # those that go on with a text
 
 
 def save_model(model, tokenizer, folder, extra=None):

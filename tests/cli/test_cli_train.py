@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import TEXT, TINY, in_python, refused, results, run, train
 
-from minibig import commands, recipes
+from minibig import recipes
 from minibig.data.corpora import Corpus
 from minibig.data.fingerprint import fingerprint
 from minibig.data.text import share_of_known_words
@@ -27,7 +27,7 @@ def save_and_die(folder, step, *rest):
     if step == 12:
         os.kill(os.getpid(), signal.SIGKILL)
 fit.save_checkpoint = save_and_die
-presets.PRESETS["tiny"] = presets.Preset(**{settings!r})
+presets.PRESETS["tiny"] = presets.GPTPreset(**{settings!r})
 cli.main({arguments!r})
 """
 
@@ -115,7 +115,8 @@ def test_a_bug_still_shows_its_traceback(text_file, monkeypatch):
 
 
 def test_results_on_tales_are_the_excess_over_the_floor():
-    said = commands.describe_results({"excess": 0.0213, "standard_error": 0.0008})
+    found = {"excess": 0.0213, "standard_error": 0.0008}
+    said = PRESETS["tales"].describe(found)
     assert said.startswith("2.13% ± 0.08% above the floor of ")
 
 

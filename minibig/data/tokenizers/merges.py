@@ -96,14 +96,15 @@ def rank_merges(merges, token_to_id):
     """(left id, right id) -> (the merge's place, the id of what it makes)."""
     ranks = {}
     for place, (left, right) in enumerate(merges):
-        missing = {left, right, left + right} - token_to_id.keys()
+        made = left + right
+        missing = sorted({t for t in (left, right, made) if t not in token_to_id})
         if missing:
             raise ValueError(
-                f"merge {left!r} + {right!r} needs {sorted(missing)}, which the "
+                f"merge {left!r} + {right!r} needs {missing}, which the "
                 "vocabulary lacks"
             )
         pair = token_to_id[left], token_to_id[right]
-        ranks[pair] = place, token_to_id[left + right]
+        ranks[pair] = place, token_to_id[made]
     return ranks
 
 

@@ -1,0 +1,56 @@
+"""`python -m minibig train` for what is no language model."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from command_line import refused, results, run
+
+from minibig.data import CharTokenizer
+from minibig.models import Transformer, TransformerConfig
+from minibig.presets import PRESETS
+from minibig.recipes import save_model
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The preset "mlp", much smaller."""
+    preset = dataclasses.replace(PRESETS["mlp"], hidden=(8,), steps=20, warmup=2)
+    monkeypatch.setitem(PRESETS, "mlp", preset)
+
+
+def test_training_says_how_many_digits_are_recognised(capsys, small):
+    assert run("train", "--preset", "mlp") == 0
+    out = capsys.readouterr().out
+    accuracy = results(Path("runs/mlp"))["accuracy"]
+    assert f"held out: {accuracy:.2%} of the digits are recognised" in out
+    assert "The model is kept in runs/mlp" in out and "generate" not in out
+    assert run("train", "--preset", "mlp") == 0
+    assert "finished already: all 20 steps" in capsys.readouterr().out
+    assert results(Path("runs/mlp"))["accuracy"] == accuracy
+
+
+def test_steps_and_seed_are_taken(small):
+    assert run("train", "--preset", "mlp", "--steps", 3, "--seed", 4) == 0
+    assert "accuracy" in results(Path("runs/mlp"))
+
+
+def test_generate_refuses_what_is_no_language_model(capsys, small):
+    assert run("train", "--preset", "mlp", "--steps", 2) == 0
+    said = refused(capsys, "generate", "--folder", "runs/mlp")
+    assert "no language model but of the kind mlp" in said
+
+
+def test_generate_refuses_a_model_that_writes_only_answers(capsys, tmp_path):
+    tokenizer = CharTokenizer.train("abc", special_tokens=("<pad>", "<s>", "</s>"))
+    config = TransformerConfig(tokenizer.vocab_size, 1, 1, 4, 4)
+    save_model(Transformer(config), tokenizer, tmp_path)
+    said = refused(capsys, "generate", "--folder", tmp_path, "--prompt", "a")
+    assert "no language model but of the kind transformer" in said
+
+
+@pytest.mark.parametrize("option", ["--text", "--corpus"])
+def test_a_text_or_corpus_for_digits_is_refused(capsys, small, text_file, option):
+    said = refused(capsys, "train", "--preset", "mlp", option, text_file)
+    assert "for language models; mlp has data of its own" in said
+    assert not Path("runs").exists()

@@ -1,0 +1,229 @@
+r"""mdBook's preprocessor: a chapter that is a notebook becomes Markdown.
+
+mdBook starts it as `python -m tools.book`, sends [context, book] as JSON and reads the
+book back; `python -m tools.book supports html` exits with 0, with 1 for other outputs.
+nbconvert writes the Markdown. Before that
+  formulas     $…$ and $$…$$ become MathML, which browsers draw without a script
+  links        to a notebook lead to its chapter; those to other files of the
+               repository, which the book does not hold, become the text they stand on
+  exercises    show the stub; the solution and its table of cases are folded away
+  pictures     are part of the page, with the alternative text that they must have
+Nothing is written but the answer. Money is \$ in a notebook.
+"""
+
+import html
+import json
+import re
+import sys
+from functools import partial
+from pathlib import Path
+
+import nbformat
+from jinja2 import DictLoader
+from latex2mathml.converter import convert
+from nbconvert import MarkdownExporter
+from traitlets.config import Config
+
+from .cells import BEGIN, END, is_exercise
+
+
+class BookError(Exception):
+    """A notebook cannot become a chapter; the message names it and says why."""
+
+
+def preprocess(context, book):
+    """`book` with Markdown in the place of every chapter that is a notebook.
+
+    mdBook 0.4 calls the list of chapters "sections", 0.5 calls it "items". Raises
+    BookError.
+    """
+    source = Path(context["root"]) / context["config"]["book"]["src"]
+    chapters = list(_chapters(book["items" if "items" in book else "sections"]))
+    paths = {chapter["path"] for chapter in chapters}
+    for chapter in chapters:
+        if chapter["path"].endswith(".ipynb"):
+            learner = nbformat.reads(chapter["content"], as_version=4)
+            try:
+                solved = _read(source / "solutions" / chapter["path"])
+                chapter["content"] = to_markdown(learner, solved, paths)
+            except BookError as error:
+                raise BookError(f"{chapter['path']}: {error}") from error
+    return book
+
+
+def _chapters(items):
+    """The chapters in a list of items, at any depth, without drafts (no path)."""
+    for item in items:
+        if isinstance(item, dict) and "Chapter" in item:
+            if item["Chapter"]["path"]:
+                yield item["Chapter"]
+            yield from _chapters(item["Chapter"]["sub_items"])
+
+
+def _read(path):
+    if not path.exists():
+        raise BookError(f"{path.parent.name}/{path.name} is missing: make notebooks")
+    return nbformat.read(path, as_version=4)
+
+
+# ---- one notebook --------------------------------------------------------------------
+
+TEMPLATE = """
+{%- extends 'markdown/index.md.j2' -%}
+{% block markdowncell %}{{ '\n\n' + cell.source + '\n\n' }}{% endblock %}
+{% block input %}{{ cell.source | fence('python') }}{% endblock %}
+{% block stream %}{{ output.text | strip_ansi | fence('text') }}{% endblock %}
+{% block data_text %}
+{{- output.data['text/plain'] | strip_ansi | fence('text') }}
+{%- endblock %}
+{% block data_png %}{{ output | picture }}{% endblock %}
+"""
+
+
+def to_markdown(learner, solved, paths):
+    """The Markdown of a chapter: the `learner` notebook with the solutions of `solved`.
+
+    `paths` are those of all chapters, to which links may lead. Raises BookError.
+    """
+    cells = list(_fold_solutions(learner.cells, solved.cells))
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = markdown(cell.source, paths)
+        else:
+            cell.source = re.sub(r"^# NBVAL_\w+\n", "", cell.source, flags=re.M)
+    exporter = MarkdownExporter(
+        # Left on, it moves the pictures into files, before `picture` sees them.
+        config=Config({"ExtractOutputPreprocessor": {"enabled": False}}),
+        extra_loaders=[DictLoader({"book.md.j2": TEMPLATE})],
+        template_file="book.md.j2",
+        filters={"fence": fence, "picture": picture},
+    )
+    return exporter.from_notebook_node(nbformat.v4.new_notebook(cells=cells))[0]
+
+
+def _fold_solutions(learner, solved):
+    """The learner's cells, each stub followed by its solution in <details>."""
+    if len(learner) != len(solved):
+        raise BookError("its solutions have other cells: make notebooks")
+    for cell, solution in zip(learner, solved, strict=True):
+        if not is_exercise(solution):
+            yield cell
+            continue
+        cell.outputs = []  # "not attempted yet"
+        yield cell
+        lines = solution.source.splitlines()
+        kept = [line for line in lines if line.strip() not in (BEGIN, END)]
+        # The table of cases, without the True that `check` returns.
+        printed = [o for o in solution.outputs if o.output_type == "stream"]
+        yield nbformat.v4.new_markdown_cell("<details><summary>Solution</summary>")
+        yield nbformat.v4.new_code_cell("\n".join(kept), outputs=printed)
+        yield nbformat.v4.new_markdown_cell("</details>")
+
+
+def fence(text, language):
+    """A fenced block of code around `text`, whatever backticks stand in it."""
+    longest = max(map(len, re.findall(r"`+", text)), default=0)
+    marks = "`" * max(3, longest + 1)
+    return f"\n\n{marks}{language}\n{text.rstrip()}\n{marks}\n\n"
+
+
+def picture(output):
+    """An <img> that holds the picture of `output`; without alt text a BookError."""
+    alt = output.metadata.get("image/png", {}).get("alt", "").strip()
+    if not alt:
+        raise BookError("a picture has no alternative text: viz.show(figure, alt=…)")
+    data = "".join(output.data["image/png"].split())
+    alt = html.escape(" ".join(alt.split()))
+    return f'\n\n<img alt="{alt}" src="data:image/png;base64,{data}">\n\n'
+
+
+# ---- one cell of text ----------------------------------------------------------------
+
+INLINE = re.compile(
+    r"""(?P<escape>\\[\\`$\[])
+    | (?P<code>(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`))
+    | (?<!!)\[(?P<text>(?:`[^`]*`|[^][`])*)\]\((?P<target>[^)\s]+)\)
+    | \$\$(?P<display>.+?)\$\$
+    | \$(?!\s)(?P<formula>(?:\\.|[^$\\])+?)(?<!\s)\$(?!\d)
+    | (?P<lone>\$)""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def markdown(text, paths):
+    """`text`, a notebook's Markdown, with formulas and links as the book needs them."""
+    return INLINE.sub(partial(_replace, paths=paths), text)
+
+
+def _replace(match, paths):
+    """What the book has for one match of INLINE."""
+    if match["lone"]:
+        line = match.string[: match.end()].splitlines()[-1]
+        raise BookError(rf"a $ without its partner (write \$ for money): …{line[-60:]}")
+    if match["escape"] == r"\$":
+        return '<span class="dollar">&#36;</span>'
+    if match["target"]:
+        return _link(markdown(match["text"], paths), match["target"], paths)
+    tex = match["display"] or match["formula"]
+    if not tex:  # code, or another escape
+        return match[0]
+    line = match.string[: match.start()].rpartition("\n")[2]
+    if line.lstrip().startswith(">"):  # the formula goes on in a quotation
+        tex = re.sub(r"\n\s*>", "\n", tex)
+    if match["display"]:
+        return f'<span class="formula">{mathml(tex, "block")}</span>'
+    return mathml(tex, "inline")
+
+
+def _link(text, target, paths):
+    """A link to a chapter or out of the repository; otherwise the text alone."""
+    if re.match(r"[a-z]+:|#", target):
+        return f"[{text}]({target})"
+    path, mark, fragment = target.partition("#")
+    if path in paths:
+        page = re.sub(r"\.(ipynb|md)$", ".html", path)
+        return f"[{text}]({page}{mark}{fragment.lower()})"
+    if path.startswith("../"):
+        return text
+    raise BookError(f"it links to {target}, which is no chapter of SUMMARY.md")
+
+
+def mathml(tex, display):
+    """`tex` as a <math> on one line, in which Markdown sees nothing to change.
+
+    `display` is "block" or "inline". Raises BookError on what is no formula.
+    """
+    try:
+        formula = convert(tex.strip(), display=display)
+    except Exception as error:  # latex2mathml's many errors have no common class
+        raise BookError(f"no formula: {tex!r} ({type(error).__name__})") from error
+    if "\\" in formula:  # an unknown command is passed on as text
+        raise BookError(f"a formula has a command that MathML lacks: {tex!r}")
+    formula = formula.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
+    return re.sub(r">([^<>]+)<", _encode, " ".join(formula.split()))
+
+
+def _encode(match):
+    """Text between two tags, all but letters and digits as numbers."""
+    text = html.unescape(match[1])
+    coded = (c if c.isascii() and c.isalnum() else f"&#{ord(c)};" for c in text)
+    return f">{''.join(coded)}<"
+
+
+# ---- mdBook's protocol ---------------------------------------------------------------
+
+
+def main(arguments):
+    if arguments[:1] == ["supports"]:
+        return 0 if arguments[1:] == ["html"] else 1
+    context, book = json.load(sys.stdin)
+    try:
+        json.dump(preprocess(context, book), sys.stdout)
+    except BookError as error:
+        print(f"The book was not built. {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
