@@ -16,7 +16,7 @@ EXTRAS_book := [book]
 # Two test workers share two cores; more BLAS threads would fight over them.
 ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: lab test demo notebooks results mutations book check format clean
+.PHONY: lab test demo notebooks results mutations book picture check format clean
 .DELETE_ON_ERROR:
 
 lab: $(VENV)/ready-lab
@@ -38,6 +38,10 @@ results: $(VENV)/ready-test
 # Five bugs planted in turn: each must fail a test and a notebook.
 mutations: $(VENV)/ready-test
 	$(ONE_THREAD) $(RUN) -m tools.mutations
+
+# The README's picture: trains a GPT for a few minutes.
+picture: $(VENV)/ready-test
+	$(RUN) -m tools.readme_picture
 
 # The notebooks as web pages, in build/book; needs mdBook.
 book: $(VENV)/ready-book

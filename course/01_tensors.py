@@ -418,9 +418,10 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# When the graph is walked backwards, what broadcasting stretched must be added up
-# again: an element that was read three times gets the sum of three gradients. That is
-# `unbroadcast` in [`minibig/autograd.py`](../minibig/autograd.py), and notebook
+# For gradients this has a consequence. An element that was read three times acts on the
+# result in three places, so its gradient is the sum of three: what broadcasting
+# stretched must be added up again. That is `unbroadcast` in
+# [`minibig/autograd.py`](../minibig/autograd.py), and notebook
 # [02](02_backpropagation.ipynb) needs it.
 
 # %% [markdown]
@@ -521,7 +522,9 @@ print(f"loops {slow * 1e3:.1f} ms, minibig {fast * 1e3:.3f} ms")
 # (BLAS). `optimize=True` lets einsum recognise a matrix product and call it too.
 # Second, the order of a chain is a matter of arithmetic: for $a\,b\,v$ with $n \times
 # n$ matrices, $(a\,b)\,v$ takes $n^3 + n^2$ multiplications and $a\,(b\,v)$ takes $2
-# n^2$: for $n = 500$, 251 times fewer.
+# n^2$: for $n = 500$, 251 times fewer. (Be wary of single times, though: if `a @ b`
+# comes out slower than `(a @ b) @ v`, which contains it, the clock has caught the
+# library at a bad moment. Run the cell again.)
 
 # %% tags=["nbval-ignore-output"]
 a, b = rng.standard_normal((2, 500, 500)).astype("float32")

@@ -455,8 +455,8 @@ weights = np.random.default_rng(0).normal(0, 0.5, (1_000_000, 4))
 print(f"{(weights @ np.array([1.0, -1.0, 2.0, 0.0])).var():.2f}")
 
 # %% [markdown]
-# So each layer multiplies the variance by about $\mathrm{in} \cdot \sigma^2$, and $L$
-# layers by its $L$-th power. Anything but 1 explodes or fades. The activation has a say
+# So each layer multiplies the variance by about $\mathrm{in} \cdot \sigma^2$, and ten
+# layers by its tenth power. Anything but 1 explodes or fades. The activation has a say
 # too: ReLU sets one half of a symmetric $y$ to zero, so it halves the mean square. To
 # make up for it,
 #
@@ -468,10 +468,11 @@ print(f"{(weights @ np.array([1.0, -1.0, 2.0, 0.0])).var():.2f}")
 #
 # $$\sigma^2 = \frac{2}{\mathrm{in} + \mathrm{out}} \quad (\text{Xavier, for tanh}).$$
 #
-# The shape of the distribution does not matter, only its variance. Even numbers in
-# $\pm a$ have $a^2/3$, so $a = \sqrt{3}\,\sigma$. That makes it easy to see through a
-# common default: PyTorch's `Linear`, and ours, draws from $\pm 1/\sqrt{\mathrm{in}}$,
-# a variance of $\frac{1}{3\,\mathrm{in}}$, **a sixth of what ReLU needs**.
+# The shape of the distribution does not matter, only its variance. Numbers spread
+# evenly from $-a$ to $a$ have the variance $a^2/3$, so $a = \sqrt{3}\,\sigma$. That
+# makes it easy to see through a common default: PyTorch's `Linear`, and ours, draws
+# from $\pm 1/\sqrt{\mathrm{in}}$, a variance of $\frac{1}{3\,\mathrm{in}}$, **a sixth of
+# what ReLU needs**.
 #
 # Enough theory: thirty layers of 256 units, no biases, normal inputs. We measure the
 # variance of $y$ in each layer on the way forward and, with a random gradient fed in at

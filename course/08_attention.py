@@ -9,8 +9,8 @@
 # > ([03](03_gradient_descent.ipynb)), linear layers, softmax and cross-entropy
 # > ([04](04_neural_networks.ipynb)).
 # >
-# > **It takes** an hour of reading; the code runs for about a minute on 2 CPU cores in
-# > 400 MB of memory. No GPU.
+# > **It takes** an hour of reading; the code runs for one to two minutes on 2 CPU
+# > cores in 400 MB of memory. No GPU.
 #
 # **How can a network look something up in what it has just read?**
 #
@@ -466,11 +466,12 @@ assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(ours, theirs, strict=Tru
 print(f"forward and backward: scratch {slow:.3f} s, library {fast:.3f} s")
 
 # %% [markdown]
-# The library is about five times as fast, in part because it leaves out keys that a
-# causal mask hides anyway. The larger difference does not show on the clock. Ours keeps
-# all the weights for the way back: $4 \cdot 4 \cdot 512^2$ numbers, 17 MB, for answers of
-# 1 MB, and four times as much for a sequence twice as long. The library keeps one number
-# a row and computes the weights again when it needs them. Where it lives:
+# The library is many times as fast (how many depends on the machine), in part because
+# it leaves out keys that a causal mask hides anyway. The larger difference does not
+# show on the clock. Ours keeps all the weights for the way back: $4 \cdot 4 \cdot
+# 512^2$ numbers, 17 MB, for answers of 1 MB, and four times as much for a sequence
+# twice as long. The library keeps one number a row and computes the weights again when
+# it needs them. Where it lives:
 # [`minibig/ops/attention.py`](../minibig/ops/attention.py). How that works is the
 # subject of notebook 17.
 
@@ -512,8 +513,9 @@ assert not np.allclose(forwards, backwards[::-1])
 # ## Positions: waves
 #
 # The simplest remedy: add to each token a vector that says where it stands. The first
-# transformer used waves. Place $t$ gets, for each pair $i$ of the $d$ coordinates, the
-# sine and the cosine of an angle which grows with $t$ at a speed of its own:
+# [transformer](09_transformer.ipynb) used waves. Place $t$ gets, for each pair $i$ of
+# the $d$ coordinates, the sine and the cosine of an angle which grows with $t$ at a
+# speed of its own:
 #
 # $$p_{t, 2i} = \sin(\omega_i t), \qquad p_{t, 2i+1} = \cos(\omega_i t), \qquad
 # \omega_i = 10000^{-2i/d} .$$
@@ -639,11 +641,12 @@ viz.show(
 # $H$ *heads*, each with its own queries, keys and values of width $d = C/H$. Each looks
 # where it likes; their answers are laid side by side, and a last matrix mixes them.
 #
-# This costs nothing: the four matrices have $4 C^2$ weights for any $H$, and the
-# products take as many multiplications. Only the number of tables of weights grows.
-# The one thing to get right is the order of the axes, $(B, T, C) \to (B, T, H, d) \to
-# (B, H, T, d)$, so that NumPy's product of matrices works on the last two. Reshaping to
-# $(B, H, T, d)$ in one go gives the right shape and the wrong numbers:
+# This costs little: the four matrices have $4 C^2$ weights for any $H$, and the
+# products take as many multiplications. Only the tables of weights, and the softmaxes
+# that fill them, are $H$ times as many. The one thing to get right is the order of the
+# axes, $(B, T, C) \to (B, T, H, d) \to (B, H, T, d)$, so that NumPy's product of
+# matrices works on the last two. Reshaping to $(B, H, T, d)$ in one go gives the right
+# shape and the wrong numbers:
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -669,7 +672,8 @@ def turned(x):
 
 
 # %% [markdown]
-# One matrix makes queries, keys and values in one go; `rotary=True` turns the first two.
+# One matrix makes queries, keys and values in one go; `rotary=True` turns the first
+# two.
 
 
 # %%
@@ -866,8 +870,8 @@ for name, model in models.items():
 #
 # Over the seeds 0, 1 and 2, at 8 and at 16 pairs: bag 29 to 32 % and 24 to 25 %, one
 # layer 30 to 31 % and 24 to 25 %, a mask alone 88 to 91 % and 62 to 66 %, waves 100 %
-# and 53 to 55 %, rotary 100 % and 96 to 99.9 %. Here are four lists with the answers of
-# the first model and of the last:
+# and 53 to 55 %, rotary 100 % and 95.5 to 99.9 %. Here are four lists with the answers
+# of the first model and of the last:
 
 # %%
 samples, answers = make_lists(4, mb.random.at("shown", 0))
@@ -918,8 +922,9 @@ viz.show(
 # The rotary network learns in two stages. Within a few dozen steps it knows what a bag
 # knows, a loss of about 1.8, and for a while nothing seems to happen. Then, between
 # steps 100 and 160, it finds the look-up, and the loss falls by a factor of a hundred.
-# A curve that is flat at step 80 is no sign of failure; one that is flat at step 300
-# is.
+# A curve that is flat at step 80 is no sign of failure. One that is flat at step 300 is
+# a reason to look closer, but no proof: exercise 5 has a network that stood still for
+# more than a thousand steps, and then found it.
 
 # %% [markdown]
 # ## What the heads look at
@@ -1018,8 +1023,8 @@ for layer in (0, 1):
     print(f"layer {layer + 1} without head 1, head 2, both:", *shares)
 
 # %% [markdown]
-# Without either head of layer 1 more than nine answers in ten are still right, and a
-# head of layer 2 is hardly missed: each pair does the same work twice. Only with both
+# With only one head of layer 1 gone more than nine answers in ten are still right, and
+# a head of layer 2 is hardly missed: each pair does the same work twice. Only with both
 # gone is the network a bag again, or less. (Over three seeds: 84 to 99 % without a head
 # of layer 1, over 99 % without one of layer 2.) A head can show a beautiful picture and
 # be needed by nobody. Believe pictures of attention after an intervention, not before.
@@ -1031,7 +1036,7 @@ for layer in (0, 1):
 # - Scores are divided by $\sqrt{d}$, or wide heads start saturated.
 # - Masks set scores to $-\infty$ before the softmax; a row without keys gives zeros.
 # - Alone it sees a bag. Rotary positions make scores depend on distance alone.
-# - Heads are softmaxes side by side, at no extra cost.
+# - Heads are softmaxes side by side, with no more weights and no more products.
 # - Two layers looked up what they had read; one layer was no better than a bag.
 
 # %% [markdown]

@@ -476,11 +476,8 @@ import time
 from minibig.data.tokenizers.merges import learn_merges
 
 ids_of = dict((visible(w), word) for w, (word, _) in zip(counts, words, strict=True))
-every_word = [
-    (ids_of[visible(w)], 1)
-    for text in training.documents
-    for w in PATTERN.findall(text)
-]
+occurrences = (w for text in training.documents for w in PATTERN.findall(text))
+every_word = [(ids_of[visible(w)], 1) for w in occurrences]
 ways = {
     "running text": (learn, every_word, scaled([1, 2, 4], smoke=[1])),
     "words counted": (learn, words, scaled([1, 5, 25, 100], smoke=[1, 5])),

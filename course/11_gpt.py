@@ -1,16 +1,17 @@
 # %% [markdown]
 # # GPT
 #
-# > **You will build** a GPT from the parts of the notebooks before; let it learn stories
-# > of which nobody can guess more than is known exactly; then let it write, stories and
-# > Python, at any temperature, without computing anything twice.
+# > **You will build** a GPT from the parts of the notebooks before; let it learn
+# > stories of which nobody can guess more than is known exactly; then let it write,
+# > stories and Python, at any temperature, without computing anything twice.
 # >
 # > **You need** attention ([08](08_attention.ipynb)), GELU, cross-entropy and
 # > initialisation ([04](04_neural_networks.ipynb)), AdamW and warm-up
 # > ([03](03_gradient_descent.ipynb)).
 # >
 # > **It takes** an hour and a half of reading; the code runs for about two and a half
-# > minutes on 2 quiet CPU cores in 700 MB of memory. No GPU.
+# > minutes on 2 quiet CPU cores, and for four or more on busy ones, in 700 MB of
+# > memory. No GPU.
 #
 # **How does one know that a language model is as good as it can be?**
 #
@@ -53,19 +54,19 @@ for text, probability in list(LANGUAGE.items())[:3]:
 # before the first word, so that this one, too, is guessed from something; it is given,
 # never guessed.
 #
-# On paper, for `Mia lost a hat . Mia found the hat`: the first `Mia` has the probability
-# $\frac{1}{2}$, and after `lost a`, which is certain, `hat` has $\frac{1}{2}$. All the rest is
-# certain, the second `Mia` too, for whoever remembers the first. The product is
-# $\frac{1}{4}$, as it should be. In nats, the unit of cross-entropy, the text costs
-# $-\ln \frac{1}{4} = 2 \ln 2 = 1.386$: a sum over its tokens, of which eight cost
-# nothing.
+# On paper, for `Mia lost a hat . Mia found the hat`: the first `Mia` has the
+# probability $\frac{1}{2}$, and after `lost a`, which is certain, `hat` has
+# $\frac{1}{2}$. All the rest is certain, the second `Mia` too, for whoever remembers
+# the first. The product is $\frac{1}{4}$, as it should be. In nats, the unit of
+# cross-entropy, the text costs $-\ln \frac{1}{4} = 2 \ln 2 = 1.386$: a sum over its
+# tokens, of which eight cost nothing.
 #
 # What does the best possible model lose on average? For that, weight each text's cost
-# with its probability. Names cost $(\frac{1}{2} \cdot 1 + \frac{1}{4} \cdot 2 + \frac{1}{8} \cdot 3
-# + \frac{1}{8} \cdot 3) \ln 2 = 1.75 \ln 2$ and things $\ln 2$, together
-# $2.75 \ln 2 = 1.906$ nats a text. That number is the *entropy* of the language, and it
-# is a floor: no model has a smaller expected loss, however large and however long it
-# learns.
+# with its probability. Names cost $(\frac{1}{2} \cdot 1 + \frac{1}{4} \cdot 2 +
+# \frac{1}{8} \cdot 3 + \frac{1}{8} \cdot 3) \ln 2 = 1.75 \ln 2$ and things $\ln 2$,
+# together $2.75 \ln 2 = 1.906$ nats a text. That number is the *entropy* of the
+# language, and it is a floor: no model has a smaller expected loss, however large and
+# however long it learns.
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -276,10 +277,11 @@ print(f"floor: {tales.floor():.4f} nats a token, "
 
 # %% [markdown]
 # 28 nats mean about $e^{28}$, a million million stories: nothing to learn by heart. And
-# the one word in seventy that says who comes back in the next sentence has to be looked
-# up far to the left, as in notebook 08.
+# when a child, an animal or a lost thing comes back, the word for it has to be looked
+# up, sometimes far to the left, as in notebook [08](08_attention.ipynb).
 #
-# The tokens are words; tokenizers that cut finer are the subject of notebook 10.
+# The tokens are words; tokenizers that cut finer are the subject of notebook
+# [10](10_tokenizers.ipynb).
 
 # %%
 # NBVAL_CHECK_OUTPUT
@@ -399,9 +401,10 @@ viz.show(
 )
 
 # %% [markdown]
-# Only one part is new. As notes are added, the stream grows; *LayerNorm* hands each
-# block a copy in which every token's numbers have mean 0 and mean square 1, times a
-# learned weight for each coordinate:
+# Only one part is new, unless you have met it in notebook [09](09_transformer.ipynb).
+# As notes are added, the stream grows; *LayerNorm* hands each block a copy in which
+# every token's numbers have mean 0 and mean square 1, times a learned weight for each
+# coordinate:
 #
 # $$\mathrm{norm}(x) = w \circ \frac{x - \bar{x}}{\sqrt{\mathrm{var}(x) + 10^{-5}}} .$$
 #
@@ -424,10 +427,10 @@ print(layer_norm(np.array([1.0, 2.0, 3.0, 6.0]), 1).round(3))
 
 # %% [markdown]
 # GPT-2 computes GELU by a formula with a hyperbolic tangent, which differs from the
-# exact one of notebook 04 by less than 0.001. Attention is that of notebook 08: heads, a
-# causal mask, the root of the width. Ignore the `cache` for now. (Why `x * x * x`? For
-# NumPy `x**3` is a call of the power function, which takes about as long as everything
-# else in this network together.)
+# exact one of notebook 04 by less than 0.001. Attention is that of notebook 08: heads,
+# a causal mask, the root of the width. Ignore the `cache` for now. (Why `x * x * x`?
+# For NumPy `x**3` is a call of the power function, which takes about as long as
+# everything else in this network together.)
 
 
 # %%
@@ -520,11 +523,11 @@ print(f"the same logits: scratch {middle - began:.2f} s, library {late - middle:
 # %% [markdown]
 # Before any training, two tests that cost nothing. Nothing leaks from the future: other
 # tokens at the end do not change a logit before them. And a fresh model should know
-# nothing and be aware of it: even probabilities, a loss of $\ln 161 = 5.08$. A fresh model with
-# a loss of 20 is not more ignorant, it is sure of nonsense, and spends its first steps
-# on unlearning. The weights are drawn with deviation 0.02, and those that write into
-# the stream with $0.02 / \sqrt{2 \cdot 3}$, since six parts write into it: so say notebook
-# 04's variances, and GPT-2.
+# nothing and be aware of it: even probabilities, a loss of $\ln 161 = 5.08$. A fresh
+# model with a loss of 20 is not more ignorant, it is sure of nonsense, and spends its
+# first steps on unlearning. The weights are drawn with deviation 0.02, and those that
+# write into the stream with $0.02 / \sqrt{2 \cdot 3}$, since six parts write into it:
+# so say notebook 04's variances, and GPT-2.
 
 # %%
 from minibig import functional as F
@@ -616,22 +619,23 @@ ticks = [0.4, 0.5, 0.7, 1, 2, 5]
 axes.set(xlabel="step (16 stories each)", ylabel="loss (nats a token)")
 axes.set_yticks(ticks, ticks)
 axes.minorticks_off()
-axes.grid(alpha=0.3)
 axes.legend()
 viz.show(
     figure,
     alt="Loss against the step. It falls from 5.1, crosses the trigram model's 0.88 "
-    "after about 90 steps, is nearly flat at 0.75 until step 350, then goes down in "
-    "stages and from step 1,100 on lies upon the dashed line of the entropy, 0.405.",
+    "after about 90 steps, stays nearly flat at 0.75 for a while, then goes down in "
+    "stages and lies upon the dashed line of the entropy, 0.405, well before step "
+    "1,600.",
 )
 
 # %% [markdown]
 # That is the answer to the question at the top: one knows it when the floor is known.
-# The curve ends on the line. Of the 28 nats of a story at most one or two tenths of a
+# The curve ends on the line. Of the 28 nats of a story only one or two tenths of a
 # nat are left to be learnt, and no network of any size will ever gain more than that.
 # Each story was seen once, so there was nothing to learn by heart, and training loss
-# and held-out loss are the same thing here. With the seeds 1 and 2 the excess was
-# 0.45 % and 0.54 %, each give or take 0.06 %.
+# and held-out loss are the same thing here. Four runs with the seeds 0, 1 and 2 ended
+# between 0.44 % and 0.72 %, each give or take 0.06 %; two of them had the same seed and
+# differed in how sums were rounded.
 #
 # The road is less even than its end. With batches twice as large and about half as many
 # steps, which takes as long, two seeds of three ended at 0.6 and 1.2 %, and one stood
@@ -707,9 +711,9 @@ print((16 * softmax(logits)).round(6))
 #
 # **Top-p**, or *nucleus* sampling, keeps as few tokens as it takes to reach the share
 # $p$. For $p = 0.8$ the first two have $\frac{3}{4}$ and are not enough; the third
-# crosses the line, and it is kept too: $\frac{4}{7}, \frac{2}{7}, \frac{1}{7}$. Where the model is sure
-# one token is enough; where a name is due, all of them stay. A $k$ cannot know
-# that.
+# crosses the line, and it is kept too: $\frac{4}{7}, \frac{2}{7}, \frac{1}{7}$. Where
+# the model is sure one token is enough; where a name is due, all of them stay. A $k$
+# cannot know that.
 
 
 # %%
@@ -800,28 +804,28 @@ for t, texts in told.items():
 print(textwrap.fill(told[1.0][0], 84))
 
 # %% [markdown]
-# At temperature 1 about nine stories in ten are possible, and the excess is below half a
+# At temperature 1 about six stories in seven are possible, and the excess is below one
 # per cent. Can both be true? They belong together. If a share $m$ of what a model tells
 # is impossible, only $1 - m$ of its probability is left for the possible, so that it
-# loses at least $-\ln (1 - m)$ nats a story: for one in ten $-\ln 0.9 = 0.105$ nats of
-# 28, which is 0.37 %. Such slips are most of what is left of the excess. At temperature
-# $\frac{1}{2}$ they vanish, since what is unlikely becomes much less likely still; at
-# $\frac{3}{2}$ most stories have one.
+# loses at least $-\ln (1 - m)$ nats a story: for one in seven $-\ln \frac{6}{7} =
+# 0.154$ nats of 28, which is 0.55 %. Such slips are most of what is left of the
+# excess. At temperature $\frac{1}{2}$ they all but vanish: what is unlikely becomes
+# much less likely still. At $\frac{3}{2}$ most stories have one.
 #
 # No temperature but 1 is *right*, however. At 1 the model tells each story as often as
-# it was told to it. Colder, it prefers the usual wordings; warmer, it slips. What one
-# chooses depends on what slips cost.
+# it believes the grammar would. Colder, it prefers the usual wordings; warmer, it
+# slips. What one chooses depends on what slips cost.
 
 # %% [markdown]
 # ## Nothing twice
 #
 # To draw token 70 the model reads the 69 before it; to draw token 71 it reads them
 # again, and once more for the next. But under a causal mask a token never sees what
-# comes after it, so its vectors in every layer stay as they were. What later tokens want
-# from it is its key and its value. Keep those, in a *KV cache*, and only the newest
-# token has to be sent through the network: $T$ tokens for a text of length $T$ where
-# it was $1 + 2 + \ldots + T = \frac{T (T + 1)}{2}$. For a tale of 70 tokens that is
-# 70 against 2485.
+# comes after it, so its vectors in every layer stay as they were. What later tokens
+# want from it is its key and its value. Keep those, in a *KV cache*, and only the
+# newest token has to be sent through the network: $T$ tokens for a text of length $T$
+# where it was $1 + 2 + \ldots + T = \frac{T (T + 1)}{2}$. For a tale of 70 tokens that
+# is 70 against 2485.
 #
 # Our `attend` has the lines already: it puts the old keys and values in front of the
 # new ones, and the mask knows that the queries are the last tokens. One token at a
@@ -882,10 +886,11 @@ viz.show(
 # %% [markdown]
 # The speed-up grows with the length but stays far below the ratio of the counts,
 # $\frac{T + 1}{2}$: a matrix times one vector keeps a processor waiting for the matrix,
-# and calling a function costs the same for one token as for five hundred. The price is memory. The largest GPT-2, 48 layers 1600 wide,
-# keeps $2 \cdot 48 \cdot 1600$ numbers a token, 307 kB in half precision, 315 MB for its 1024
-# tokens, and that for every text that is being written. Much of what has changed since
-# GPT-2 is about making this smaller.
+# and calling a function costs the same for one token as for five hundred. The price is
+# memory. The largest GPT-2, 48 layers 1600 wide, keeps $2 \cdot 48 \cdot 1600$ numbers
+# a token, 307 kB in half precision, 315 MB for its 1024 tokens, and that for every text
+# that is being written. Much of what has changed since GPT-2 is about making this
+# smaller.
 #
 # One trap: the cache is right only while places do not shift. Once a text is longer
 # than the context and its beginning drops out, every token has a new position, and
@@ -1020,15 +1025,15 @@ viz.show(
 # Higher is better here, and further left is more honest. Counting buys correct lines
 # with copies: with a memory of seven characters two lines in three are Python, and one
 # in seven is not its own. At temperature 0.8 more than four in five of the GPT's lines
-# are Python and about one in a hundred stands in the corpus, of which it has seen
-# fewer than two lines in three, each once. (Over the seeds 0, 1 and 2: 82 to 84 % and 1 to 2 %.)
-# Brackets are closed and quotes are matched over whole lines; what the names mean is
-# another matter. A line that parses need not make sense. With a loss of 1.82 nats a
-# character, a perplexity of 6, the model still rolls a die for each letter; but it is a
-# die with six sides in the place of 97.
+# are Python and about one in a hundred stands in the corpus, of which it has seen fewer
+# than two lines in three, each once. (Over the seeds 0, 1 and 2: 81 to 84 % and 1 to 2
+# %.) In the lines that parse brackets are closed and quotes are matched, in some over
+# the whole line; what the names mean is another matter. A line that parses need not
+# make sense. With a loss of 1.82 nats a character, a perplexity of 6, the model still
+# rolls a die for each letter; but it is a die with six sides in the place of 97.
 #
-# Here cooling pays where with the tales it was a matter of taste: this model is far from
-# its floor, wherever that may be, and much of what it holds possible is its own
+# Here cooling pays where with the tales it was a matter of taste: this model is far
+# from its floor, wherever that may be, and much of what it holds possible is its own
 # ignorance.
 
 # %% [markdown]
@@ -1086,10 +1091,10 @@ def with_temperature(logits, temperature):
 check("11.temperature", with_temperature)
 
 # %% [markdown]
-# **3. Top-p.** In: probabilities `p` $(V,)$ in any order, and `top_p` above 0 and at most
-# 1. Out: $(V,)$, in the order of the input: the fewest likeliest tokens whose sum
-# reaches `top_p` keep their share and sum to 1; the others have 0. The most likely token
-# always stays.
+# **3. Top-p.** In: probabilities `p` $(V,)$ in any order, and `top_p` above 0 and at
+# most 1. Out: $(V,)$, in the order of the input: the fewest likeliest tokens whose sum
+# reaches `top_p` keep their share and sum to 1; the others have 0. The most likely
+# token always stays.
 
 
 # %%
@@ -1109,8 +1114,8 @@ check("11.top_p", nucleus)
 # **4. The loss of a causal language model.** In: `logits` $(B, T, V)$ of a model that
 # has read `ids` $(B, T)$, and `lengths` $(B,)$: of row $b$ only the first `lengths[b]`
 # ids are real, at least one. Out: the mean loss in nats over all *real* tokens that can
-# be guessed. The logits at place $t$ guess the id at place $t + 1$, so nobody guesses the
-# first id, and the last logits guess nothing. At least one row has two real tokens.
+# be guessed. The logits at place $t$ guess the id at place $t + 1$, so nobody guesses
+# the first id, and the last logits guess nothing. At least one row has two real tokens.
 
 
 # %%

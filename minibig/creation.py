@@ -54,7 +54,7 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False):
     if isinstance(data, Tensor):
         data = data.array
     if not backend.is_array(data):
-        data = _from_python(data)
+        data = _from_python(data, dtype)
     elif device is None:
         device = backend.device_of(data)
     if data.dtype.kind not in "fiub":
@@ -67,13 +67,14 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False):
     return Tensor(array, requires_grad)
 
 
-def _from_python(data):
+def _from_python(data, dtype):
+    """Numbers and lists as an array: of float32 unless a dtype is asked for."""
     try:
         array = np.array(data)
     except ValueError:
         raise ValueError("the lists are ragged: all rows need equal lengths") from None
-    single = isinstance(data, np.generic) or _holds_arrays(data)
-    return array if single or array.dtype != np.float64 else array.astype(np.float32)
+    kept = dtype is not None or isinstance(data, np.generic) or _holds_arrays(data)
+    return array if kept or array.dtype != np.float64 else array.astype(np.float32)
 
 
 def _holds_arrays(data):

@@ -30,6 +30,27 @@ def test_formulas_become_mathml_and_no_dollar_stays():
     assert text.count("<math") == 2 and "$" not in text
 
 
+def test_functions_in_formulas_stand_apart_from_their_neighbours():
+    formula = book.mathml(r"2\ln 4 + \log_2 8 - \exp(x)", "inline")
+    assert '<mo lspace="0.167em" rspace="0.167em">ln</mo><mn>4</mn>' in formula
+    assert '<msub><mo lspace="0" rspace="0.167em">log</mo><mn>2</mn></msub>' in formula
+    assert '<mo lspace="0" rspace="0">exp</mo>' in formula
+
+
+def test_a_comma_stays_with_its_formula():
+    text = book.markdown("If $x$, then $y$ holds.", PATHS)
+    assert "</math>,</span> then <math" in text
+
+
+def test_infinity_is_no_operator():
+    assert "<mi>&#8734;</mi>" in book.mathml(r"-\infty", "inline")
+
+
+def test_what_a_cell_prints_in_pieces_is_one_text():
+    pieces = [new_output("stream", name="stdout", text=t) for t in ("a\n", "b\n")]
+    assert "```text\na\nb\n```" in chapter_of(new_code_cell("f()", outputs=pieces))
+
+
 def test_a_dollar_in_code_stays_a_dollar():
     text = chapter_of(new_markdown_cell("Write `echo $HOME` or\n\n```\ncost = $5\n```"))
     assert "`echo $HOME`" in text and "cost = $5" in text and "<math" not in text
@@ -100,6 +121,11 @@ def test_both_versions_of_the_protocol_are_spoken(key, tmp_path):
 def test_only_html_is_supported():
     assert book.main(["supports", "html"]) == 0
     assert book.main(["supports", "epub"]) == 1
+
+
+def test_a_theme_without_icons_has_characters():
+    template = '<i>{{fa "solid" "bars"}}</i><b>{{fa kind name}}{{title}}</b>'
+    assert book_site.with_signs(template) == "<i>☰</i><b>{{title}}</b>"
 
 
 def page(tmp_path, body):

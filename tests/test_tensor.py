@@ -274,3 +274,8 @@ def test_one_hot_is_whole_numbers(device):
     y = F.one_hot(mb.tensor([2, 0], device=device), 3)
     assert y.tolist() == [[0, 0, 1], [1, 0, 0]] and y.dtype == np.int64
     assert y.device == ("cpu" if device == "cpu" else "cuda")
+
+
+def test_numbers_keep_their_digits_in_the_dtype_asked_for():
+    assert mb.tensor([2.001], dtype="float64").tolist() == [2.001]
+    assert mb.tensor(2.001).dtype == "float32"

@@ -79,6 +79,13 @@ TEMPLATE = """
 {% block data_png %}{{ output | picture }}{% endblock %}
 """
 
+SETTINGS = {
+    # Left on, it moves the pictures into files, before `picture` sees them.
+    "ExtractOutputPreprocessor": {"enabled": False},
+    # What a cell printed in several pieces is one text.
+    "CoalesceStreamsPreprocessor": {"enabled": True},
+}
+
 
 def to_markdown(learner, solved, paths):
     """The Markdown of a chapter: the `learner` notebook with the solutions of `solved`.
@@ -92,8 +99,7 @@ def to_markdown(learner, solved, paths):
         else:
             cell.source = re.sub(r"^# NBVAL_\w+\n", "", cell.source, flags=re.M)
     exporter = MarkdownExporter(
-        # Left on, it moves the pictures into files, before `picture` sees them.
-        config=Config({"ExtractOutputPreprocessor": {"enabled": False}}),
+        config=Config(SETTINGS),
         extra_loaders=[DictLoader({"book.md.j2": TEMPLATE})],
         template_file="book.md.j2",
         filters={"fence": fence, "picture": picture},
@@ -144,7 +150,7 @@ INLINE = re.compile(
     | (?P<code>(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`))
     | (?<!!)\[(?P<text>(?:`[^`]*`|[^][`])*)\]\((?P<target>[^)\s]+)\)
     | \$\$(?P<display>.+?)\$\$
-    | \$(?!\s)(?P<formula>(?:\\.|[^$\\])+?)(?<!\s)\$(?!\d)
+    | \$(?!\s)(?P<formula>(?:\\.|[^$\\])+?)(?<!\s)\$(?!\d)(?P<mark>[.,;:!?)]*)
     | (?P<lone>\$)""",
     re.VERBOSE | re.DOTALL,
 )
@@ -172,7 +178,10 @@ def _replace(match, paths):
         tex = re.sub(r"\n\s*>", "\n", tex)
     if match["display"]:
         return f'<span class="formula">{mathml(tex, "block")}</span>'
-    return mathml(tex, "inline")
+    formula = mathml(tex, "inline")
+    if match["mark"]:  # browsers would begin a line with it
+        return f'<span class="together">{formula}{match["mark"]}</span>'
+    return formula
 
 
 def _link(text, target, paths):
@@ -200,7 +209,19 @@ def mathml(tex, display):
     if "\\" in formula:  # an unknown command is passed on as text
         raise BookError(f"a formula has a command that MathML lacks: {tex!r}")
     formula = formula.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
+    formula = formula.replace("<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>")  # no operator
+    formula = FUNCTION.sub(_spaced, formula)
     return re.sub(r">([^<>]+)<", _encode, " ".join(formula.split()))
+
+
+FUNCTION = re.compile(r"(</m(?!o)\w+>)?<mi>([a-z]{2,})</mi>(?=(<mo\b)?)")
+
+
+def _spaced(match):
+    """ln, sin, … with TeX's thin space on either side, but none before a bracket."""
+    before = "0.167em" if match[1] else "0"
+    after = "0" if match[3] else "0.167em"
+    return f'{match[1] or ""}<mo lspace="{before}" rspace="{after}">{match[2]}</mo>'
 
 
 def _encode(match):

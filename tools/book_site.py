@@ -90,13 +90,14 @@ def plain_theme(mdbook):
     init = [mdbook, "init", *options, folder]
     subprocess.run(init, check=True, capture_output=True)
     page = folder / "theme" / "index.hbs"
-    text = re.sub(
-        r"""\{\{fa [^}]*?(?:"([^"]*)")?( "[^"]*")?\}\}""",
-        lambda match: SIGNS.get(match[1], ""),
-        page.read_text("utf-8"),
-    )
-    page.write_text(text, "utf-8")
+    page.write_text(with_signs(page.read_text("utf-8")), "utf-8")
     return page.parent
+
+
+def with_signs(template):
+    """`template` with a character, or nothing, for each of its icons."""
+    icon = r"""\{\{fa \S+ "?([\w-]*)[^}]*\}\}"""
+    return re.sub(icon, lambda match: SIGNS.get(match[1], ""), template)
 
 
 # ---- what must not be on a page ------------------------------------------------------
@@ -169,9 +170,11 @@ def _dead_links(path, page, pages):
         target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
         if not target.exists():
             yield f"{address} leads nowhere"
-            continue
-        page = pages.get(target)
-        if parts.fragment and page and unquote(parts.fragment) not in page.ids:
+        elif (
+            parts.fragment
+            and target in pages
+            and unquote(parts.fragment) not in pages[target].ids
+        ):
             yield f"{address} leads to no place on {target.name}"
 
 
