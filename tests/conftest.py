@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_terminal_summary(terminalreporter):
     skipped = terminalreporter.stats.get("skipped", [])
-    count = sum("gpu" in report.keywords for report in skipped)
+    count = sum("gpu" in getattr(report, "keywords", ()) for report in skipped)
     if count:
         terminalreporter.write_line(f"{count} tests were skipped: they need a GPU")
 

@@ -145,6 +145,7 @@ def test_a_sound_page_has_no_fault(tmp_path):
         ('<a href="b.html">b</a>', "leads nowhere"),
         ('<a href="a.html#z">z</a>', "leads to no place"),
         ('<img src="data:,x">', "say nothing"),
+        ('<img alt="x" src="gone.png">', "gone.png leads nowhere"),
         ('<script src="https://example.org/x.js"></script>', "from elsewhere"),
     ],
 )

@@ -6,6 +6,7 @@ in an error. A picture of each page lies in build/browser/ afterwards. Quick run
 (MINIBIG_SMOKE=1); needs `pip install playwright` and a Chromium on the PATH.
 """
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -35,8 +36,8 @@ SHOWN = """() => {
 
 def main(names):
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        print("*** NO BROWSER RUN: there is no Chromium on the PATH. ***")
+    if browser is None or not importlib.util.find_spec("playwright"):
+        print("*** NO BROWSER RUN: it takes a Chromium on the PATH and playwright. ***")
         return 0
     isolate_kernels()
     with tempfile.TemporaryDirectory() as folder:
