@@ -116,6 +116,7 @@ def make_parser():
         commands.demo, "train a small GPT in about a minute, and let it write"
     )
     _place(added, default=Path("runs", "demo"))
+    _processes(added)
     _generate_options(command(commands.generate, "write text with a trained model"))
     command(
         commands.doctor, "what this machine has, and what to do about what it lacks"
@@ -130,8 +131,16 @@ def _place(parser, **folder):
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
 
 
+def _processes(parser):
+    parser.add_argument(
+        "--processes", type=_number(int, 1, 64), metavar="N",
+        help="how many share each batch on the CPU (default: one a core, 4 at most)",
+    )  # fmt: skip
+
+
 def _train_options(parser):
     whole, positive = _number(int, 0), _number(int, 1)
+    _processes(parser)
     parser.add_argument("--preset", metavar="NAME", help="what to train (see --list)")
     parser.add_argument("--list", action="store_true", help="describe the presets")
     parser.add_argument(

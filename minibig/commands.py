@@ -58,7 +58,7 @@ def train(options):
         from .recipes import of_text
 
         preset = of_text(preset, text, options.text.name)
-    trained = run(preset, folder, text, options.device)
+    trained = run(preset, folder, text, options)
     if not preset.language:
         print(f"The model is kept in {folder}")
         return 0
@@ -79,7 +79,7 @@ def demo(options):
         print(f"{folder} holds the finished demo; remove it to train it again.")
         model, tokenizer = load_model(folder, options.device)
     else:
-        trained = run(preset, folder, None, options.device)
+        trained = run(preset, folder, None, options)
         model, tokenizer = trained.model, trained.tokenizer
     prompt = opening(tokenizer, preset.prompt)
     written = write(model, tokenizer, prompt, DEMO_TOKENS)
@@ -209,17 +209,21 @@ def load_text(path):
         return read_text(path)
 
 
-def run(preset, folder, text, device):
+def run(preset, folder, text, options):
     """The Trained of a run in `folder`, whose results are printed."""
     from . import recipes
+    from .training import usable_processes
     from .training.resume import OtherRunError
 
     with _one_sentence(OSError, FileError, DeviceError, recipes.TextError):
-        check_device(device)
+        device = check_device(options.device)
+        processes = options.processes or usable_processes(device)
         check_folder(folder)
         finished = is_finished(preset, folder)
         try:
-            trained = recipes.train(preset, folder, text=text, device=device)
+            trained = recipes.train(
+                preset, folder, text=text, device=device, processes=processes
+            )
         except OtherRunError as error:
             raise UsageError(error) from error
     if finished:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .checks import whole
 
-_state = {"seed": 0, "counters": {}}
+_state = {"seed": 0, "counters": {}, "replica": 0}
 
 
 def seed(value):
@@ -24,14 +24,25 @@ def seed(value):
 def at(stream, step, seed=None):
     """The NumPy Generator of (seed, stream, step); draws nothing from the stream."""
     value = _state["seed"] if seed is None else whole("a seed", seed, 0)
-    return np.random.default_rng([value, zlib.crc32(stream.encode()), step])
+    return _rng(value, stream, step)
 
 
 def generator(stream="main"):
     """The next NumPy Generator of `stream`."""
     step = _state["counters"].get(stream, 0)
     _state["counters"][stream] = step + 1
-    return at(stream, step)
+    replica = [_state["replica"]] if _state["replica"] else []
+    return _rng(_state["seed"], stream, step, *replica)
+
+
+def _rng(seed, stream, *numbers):
+    return np.random.default_rng([seed, zlib.crc32(stream.encode()), *numbers])
+
+
+def set_replica(number):
+    """Gives this process streams of its own, where several share a batch; 0: the first
+    process's, which are those of a process that is alone."""
+    _state["replica"] = number
 
 
 def get_state():

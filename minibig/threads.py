@@ -10,6 +10,7 @@ import ctypes
 import os
 import sys
 import threading
+from contextlib import contextmanager
 from functools import cache
 
 from .checks import whole
@@ -116,6 +117,17 @@ def set_num_threads(count):
     if _team is not None:
         _team.close()
     _team = Team(count)
+
+
+@contextmanager
+def at_most(count):
+    """Within it `count` threads at most share the work, the caller among them."""
+    shared = team()
+    before, shared.size = shared.size, min(shared.size, count)
+    try:
+        yield
+    finally:
+        shared.size = before
 
 
 def get_num_threads():

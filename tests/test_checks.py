@@ -110,7 +110,7 @@ ATTENTION = {"attn_mask": None, "dropout_p": 0.0, "is_causal": False, "scale": N
 FIT = {
     "loader": ROWS, "loss": training.classification_loss, "steps": 1, "schedule": None,
     "clip_norm": 1.0, "accumulate": 1, "evaluate_every": 1, "monitor": "loss",
-    "callbacks": (), "save_every": 1,
+    "callbacks": (), "save_every": 1, "processes": 1,
 }  # fmt: skip
 
 # name: (function, arguments that are right, settings that are right)

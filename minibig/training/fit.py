@@ -1,31 +1,29 @@
 """The training loop: batches in, a trained model and its history out."""
 
-import math
-import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from .. import checks, random
-from ..autograd import debug
+from .. import checks
 from ..data.loader import Loader
 from ..nn import Module
-from ..optim import LRScheduler, Optimizer, clip_grad_norm_
-from ..tensor import Tensor
+from ..optim import LRScheduler, Optimizer
 from .checkpoint import jsonable, latest, load_checkpoint, save_checkpoint
-from .evaluation import Evaluation, count_targets, on_device
+from .data_parallel import DataParallel
+from .evaluation import Evaluation
 from .history import History
+from .interrupt import Interrupt
+from .precision import Precision
 from .progress import Progress
 from .resume import pack, unpack
+from .step import Step
 
 
 def fit(
     model, loader, loss, optimizer, *, steps, schedule=None, clip_norm=None,
     accumulate=1, evaluate=None, evaluate_every=None, monitor="loss", patience=None,
-    callbacks=(), folder=None, save_every=None, resume=True, info=None,
+    callbacks=(), folder=None, save_every=None, resume=True, info=None, processes=1,
+    precision="fp32",
 ):  # fmt: skip
     """Trains `model` until it has made `steps` steps; returns its History.
 
@@ -42,6 +40,10 @@ def fit(
     with a fixed number of threads; rates and other settings of the optimizer are then
     the saved ones. `info`, what the run is (JSON-able), is kept and must be the same.
     `resume=False` refuses a folder that holds a checkpoint.
+    Each of `processes` works on a part of every batch (see `DataParallel`).
+    `precision="fp16"`: forward and backward in float16, with weights, sums and updates
+    in float32 and a scaled loss (see `precision.py`); a step whose gradients overflow
+    changes no weight. Evaluations are float32.
     Raises FloatingPointError, naming step and op, where the loss is not finite, and
     KeyboardInterrupt on Ctrl-C, when the step is done and saved.
     """
@@ -55,6 +57,10 @@ def fit(
     run.evaluate, run.monitor, run.patience = evaluate, monitor, patience
     run.evaluate_every = evaluate_every or max(steps // 10, 1)
     run.save_every = save_every or run.evaluate_every
+    run.processes = checks.whole("fit: processes", processes, 1)
+    run.precision = Precision(precision, model)
+    if processes > 1 and run.precision.scaler is not None:
+        raise ValueError('fit: precision="fp16" runs in one process: processes=1')
     run.folder, run.info = folder and Path(folder), jsonable(info or {}, "info")
     if folder and latest(folder):
         if not resume:
@@ -114,7 +120,7 @@ def _check_trained(model, loader, loss, optimizer, schedule, clip_norm, callback
         )
 
 
-class Run:
+class Run(Step):
     """A training run as callbacks see it: `model`, `step`, `history`, `best`, …"""
 
     def __init__(self, model, loader, loss, optimizer, steps, schedule):
@@ -126,6 +132,8 @@ class Run:
         self.best_weights = None
         self.seconds = 0.0
         self.stopped = False
+        self.parallel = self.fetched = None
+        self.precision = Precision("fp32", model)
 
     def stop(self):
         """Ends the run after this step."""
@@ -142,13 +150,17 @@ class Run:
                 f"all {self.step} steps are done already in {self.folder}"
             )
         try:
-            with _Interrupt() as interrupt:
+            if self.processes > 1:
+                self.parallel = DataParallel(self.model, self.loss, self.processes)
+            with Interrupt() as interrupt:
                 while self.step < self.steps and not self.stopped:
                     self.advance()
                     if interrupt.asked:
                         self.interrupted()
         finally:
             self.progress.close()
+            if self.parallel is not None:
+                self.parallel.close()
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
         return self.history
@@ -170,59 +182,6 @@ class Run:
             last = last or self.stopped
         if self.folder and (last or self.step % self.save_every == 0):
             self.save()
-
-    def train_step(self):
-        """Forward and backward over the batches of a step, then the update."""
-        # What is not finite is named below; NumPy's warnings would come before.
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            return self._train_step()
-
-    def _train_step(self):
-        self.model.train()
-        self.optimizer.zero_grad()
-        total = sum(
-            self.backward(batch, share) for batch, share in self.micro_batches()
-        )
-        groups = self.optimizer.param_groups
-        parameters = [p for group in groups for p in group["params"]]
-        limit = math.inf if self.clip_norm is None else self.clip_norm
-        try:
-            norm = clip_grad_norm_(parameters, limit, error_if_nonfinite=True)
-        except RuntimeError:
-            self.damaged()
-        lr = groups[0]["lr"]
-        self.optimizer.step()
-        if self.schedule is not None:
-            self.schedule.step()
-        return {"loss": total, "lr": lr, "grad_norm": norm}
-
-    def micro_batches(self):
-        """(batch, its share of the targets) of this step; those without are left out"""
-        first = self.step * self.accumulate
-        batches = [self.loader.batch(first + i) for i in range(self.accumulate)]
-        if len(batches) == 1:
-            return [(batches[0], 1.0)]
-        weights = [count_targets(batch) for batch in batches]
-        if not sum(weights):
-            raise ValueError(
-                f"step {self.step + 1}: no batch holds a target that counts"
-            )
-        pairs = zip(batches, weights, strict=True)
-        return [(b, weight / sum(weights)) for b, weight in pairs if weight]
-
-    def backward(self, batch, share):
-        """Adds `share` of a batch's gradient; returns that share of its loss."""
-        before = random.get_state()
-        loss = self.loss(self.model, *on_device(batch, self.model.device))
-        if not isinstance(loss, Tensor):
-            raise TypeError(
-                f"fit: loss(model, *batch) returned {type(loss).__name__}, not a Tensor"
-            )
-        value = loss.item()
-        if not math.isfinite(value):
-            self.diverged(value, batch, before)
-        (loss if share == 1 else loss * share).backward()
-        return value * share
 
     def assess(self):
         """Evaluates, keeps the weights if they are the best, counts patience."""
@@ -264,33 +223,6 @@ class Run:
         self.progress.say(text)
         raise KeyboardInterrupt(text)
 
-    def diverged(self, value, batch, before):
-        """Computes the loss once more, watched, to name the op; always raises."""
-        random.set_state(before)
-        numbers = [np.asarray(array) for array in batch]
-        where = "no op made it from finite numbers: a weight is not finite already"
-        if not all(np.isfinite(x).all() for x in numbers if x.dtype.kind == "f"):
-            where = "the batch itself holds a number that is not finite"
-        try:
-            with debug(infinite=True):
-                self.loss(self.model, *on_device(batch, self.model.device))
-        except FloatingPointError as error:
-            where = str(error)
-        raise FloatingPointError(f"step {self.step + 1}: the loss is {value}: {where}")
-
-    def damaged(self):
-        """Names the parameter whose gradient is not finite; always raises."""
-        bad = (
-            name
-            for name, p in self.model.named_parameters()
-            if p.grad is not None and not p.grad.isfinite().all()
-        )
-        raise FloatingPointError(
-            f"step {self.step + 1}: the loss is finite, but the gradient of "
-            f"{next(bad, 'all parameters together')} is not: minibig.debug() names the "
-            "op; a lower learning rate may help"
-        )
-
     def save(self):
         """Writes a checkpoint; a checkpoint of the same step is replaced."""
         save_checkpoint(self.folder, self.step, *pack(self))
@@ -298,23 +230,3 @@ class Run:
     def load(self):
         """Goes on from the newest checkpoint in the folder."""
         unpack(self, load_checkpoint(self.folder))
-
-
-class _Interrupt:
-    """Notes the first Ctrl-C, so that a step is never left half done; a second one acts
-    at once. Only the main thread gets signals; elsewhere this does nothing."""
-
-    def __enter__(self):
-        self.asked = False
-        self.main = threading.current_thread() is threading.main_thread()
-        if self.main:
-            self.before = signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def _note(self, *_):
-        self.asked = True
-        signal.signal(signal.SIGINT, self.before)
-
-    def __exit__(self, *error):
-        if self.main:
-            signal.signal(signal.SIGINT, self.before)
