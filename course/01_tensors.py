@@ -592,8 +592,9 @@ assert np.float16(2048) + np.float16(1) == 2048
 # Adding $x$ to a running total means: compute the exact sum, then go to the nearest
 # mark of the ruler. A total between $2^{19} = 524288$ and $2^{20}$ lies on marks
 # $2^{19-23} = 1/16$ apart. A tenth is 1.6 marks and is rounded to 2: **each 0.1 counts
-# as 0.125**. One octave lower a mark is $1/32$, a tenth is 3.2 marks, rounded to 3: it
-# counts as 0.09375. Nothing is random here, and nothing averages out.
+# as 0.125**. Below $2^{19}$ the marks are half as far apart, $1/32$; a tenth is 3.2 of
+# them, rounded to 3, and counts as 0.09375. Nothing is random here, and nothing averages
+# out.
 
 # %%
 running = np.cumsum(tenths[:, 0])  # every total on the way, one after the other

@@ -549,11 +549,11 @@ viz.show(
 #
 # Large weights are often a sign that a model has memorised. *Weight decay* pulls all of
 # them towards zero, and there are two ways to write that down. One adds
-# $\frac{w}{2}\,|\theta|^2$ to the loss (an *L2 penalty*), so that $w\,\theta$ is added
+# $\frac{d}{2}\,|\theta|^2$ to the loss (an *L2 penalty*), so that $d\,\theta$ is added
 # to the gradient. The other leaves the gradient alone and takes a share off the
 # parameter:
 #
-# $$\theta \leftarrow (1 - \eta\,w)\,\theta - \eta \cdot \mathrm{step} .$$
+# $$\theta \leftarrow (1 - \eta\,d)\,\theta - \eta \cdot \mathrm{step} .$$
 #
 # For plain descent the two are the same sum in another order. For Adam they are not: a
 # penalty goes through $m$ and $v$ and is *divided by the usual size of the gradient*.
@@ -1095,8 +1095,8 @@ accuracy = result("breast cancer test accuracy", right, at_least=0.97, corpus=da
 # `hint("03.name")` helps, each time a little more.
 #
 # **1. One line.** One step of gradient descent on a loss with an L2 penalty
-# $\frac{w}{2}\,|\theta|^2$. Given the arrays `theta` and `gradient` (of the loss
-# without the penalty) and the numbers `lr` and `weight_decay` ($w$), return the new
+# $\frac{d}{2}\,|\theta|^2$. Given the arrays `theta` and `gradient` (of the loss
+# without the penalty) and the numbers `lr` and `weight_decay` ($d$), return the new
 # parameters in a new array.
 
 # %%

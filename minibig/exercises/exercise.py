@@ -113,7 +113,7 @@ def _frozen(value):
         return value.copy()
     if isinstance(value, tuple):
         return tuple(map(_frozen, value))
-    return value if isinstance(value, (int, float, str)) else None
+    return value if isinstance(value, (int, float, str, bytes)) else None
 
 
 def same(a, b, tolerance):
@@ -126,8 +126,9 @@ def difference(expected, got, tolerance):
     expected, got = plain(expected), plain(got)
     if isinstance(expected, tuple):
         return _difference_of_tuples(expected, got, tolerance)
-    if isinstance(expected, str):
-        return "" if got == expected else "another text"
+    if expected is None or isinstance(expected, (str, bytes)):
+        same = isinstance(got, type(expected)) and got == expected
+        return "" if same else "not None" if expected is None else "another text"
     try:
         got = np.asarray(got)
     except ValueError:
