@@ -16,7 +16,7 @@ EXTRAS_book := [book]
 # Two test workers share two cores; more BLAS threads would fight over them.
 ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: lab test demo notebooks results mutations book picture check format clean
+.PHONY: lab test emulator-full demo notebooks results mutations pretrain-bert book picture check format clean
 .DELETE_ON_ERROR:
 
 lab: $(VENV)/ready-lab
@@ -25,19 +25,29 @@ lab: $(VENV)/ready-lab
 test: $(VENV)/ready-test
 	$(ONE_THREAD) $(RUN) -m pytest -n 2 --dist loadscope $(PYTEST_FLAGS)
 
+# Attention's kernels at every length, width and mask; `make test` takes some of them.
+emulator-full: $(VENV)/ready-test
+	MINIBIG_EMULATOR=full $(ONE_THREAD) $(RUN) -m pytest -n 2 tests/test_kernels_emulated.py
+
 demo: $(VENV)/ready-core
 	$(RUN) -m minibig demo
 
 notebooks: $(VENV)/ready-test
 	$(RUN) -m tools.notebooks
 
-# Each notebook with three seeds, into benchmarks/results/course.md; goes on where it was.
+# Each notebook with three seeds, into benchmarks/results/course.md and the README's table;
+# goes on where it was.
 results: $(VENV)/ready-test
 	nice -n 10 $(RUN) -m tools.results
+	$(RUN) -m tools.results_table
 
 # Five bugs planted in turn: each must fail a test and a notebook.
 mutations: $(VENV)/ready-test
 	$(ONE_THREAD) $(RUN) -m tools.mutations
+
+# The weights that notebook 12 fine-tunes: 12 minutes on one core, into minibig/pretrained.
+pretrain-bert: $(VENV)/ready-test
+	$(ONE_THREAD) $(RUN) -m tools.pretrain_bert
 
 # The README's picture: trains a GPT for a few minutes.
 picture: $(VENV)/ready-test

@@ -1,0 +1,50 @@
+"""CUDA kernels: .cu files that a learner can read, and what launches and checks them.
+
+**Two machines, one text.** A `.cu` file is compiled by CuPy for a GPU. The same text,
+unchanged, is built by a C++ compiler for the CPU, where `emulator` runs its threads one
+at a time: slow, but every learner has that machine, and it notices what a GPU does not
+(wrong addresses, barriers that some threads miss, races). The arrays decide:
+
+    module = kernels.load("attention_flash_forward.cu", "float", 64)
+    module["attention_flash_forward"](grid, block, q, k, …, shared=bytes)
+
+CuPy arrays go to the GPU, NumPy arrays to the emulator. `Module(parse(name, text))`
+does so for any text, a notebook's for example. Before a launch the arguments are held
+against the kernel's own parameter list: dtype, contiguity, device, range.
+
+**Three checks without a GPU.** `nvrtc` compiles every kernel with every template
+argument for every chip of `catalogue`, and reads registers and spills off the
+compiler's report. The emulator's results are held against the plain-array op. And
+CuPy's side of a launch runs over the tests' stand-in for CuPy.
+
+**Attention is a ladder**, each rung with a forward and a backward file whose headers
+say what it computes, one thread's job, and which rung it improves on:
+
+| rung | idea | reads |
+|---|---|---|
+| naive | the formula, three kernels | float32, any width |
+| tiled | products through shared memory, in tiles (`tile.cuh`) | float32, any width |
+| flash | one kernel, online softmax, no array of scores | 32 and 16 bits, five widths |
+| mma | its products on tensor cores (`mma.cuh`), copies ahead | 16 bits, five widths |
+
+A rung is an object with a `name` and three methods; `attention.LADDER` lists them, best
+first:
+
+    refusal(problem, chip) -> why it cannot, or None
+    forward(problem, q, k, v, mask) -> (out, saved)
+    backward(problem, q, k, v, mask, out, saved, dout) -> (dq, dk, dv)
+
+`attention.choose` takes the first rung without a refusal; `attention.explain` says
+which that is, and why no better one.
+
+**The rules for a `.cu` file.** All its kernels take the same template arguments, or
+none. It includes headers of this folder alone; number types and PTX are in `ptx.cuh`, a
+function of a line each, with its twin in plain C++ in `emulator/ptx.h`. Dynamic shared
+memory is declared with `DYNAMIC_SHARED`. The file stands in `catalogue`, with the chips
+that it is meant for, and a test holds it against a reference.
+"""
+
+from . import attention
+from .catalogue import CATALOGUE
+from .kernel import Kernel, Module, load
+from .source import parse, read
