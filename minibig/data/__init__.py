@@ -8,6 +8,13 @@ from .augmentation import (
     RandomHorizontalFlip,
     affine,
 )
+from .cleaning import (
+    Standardizer,
+    clean_text,
+    deduplicate,
+    near_duplicates,
+    remove_boilerplate,
+)
 from .corpora import (
     Corpus,
     docstrings,
@@ -15,10 +22,12 @@ from .corpora import (
     library_source,
     statements,
 )
+from .docstring_tasks import TextData, real_or_shuffled, which_library
 from .downloads import DownloadError, download, tiny_shakespeare
-from .images import digit_images
+from .idx import read_idx
+from .images import digit_images, fashion_mnist
 from .loader import ArrayBatches, Documents, RandomCrops, Windows
-from .masking import mask_tokens
+from .masking import MaskedRows, mask_tokens
 from .tabular import (
     TabularData,
     breast_cancer,

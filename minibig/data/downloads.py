@@ -1,4 +1,4 @@
-"""Texts from the network, fetched once by name and held against their checksum."""
+"""Files from the network, fetched once by name and held against their checksum."""
 
 from pathlib import Path
 
@@ -6,9 +6,14 @@ from ..files import FileError
 from .text import read_text
 
 CACHE = Path("data-cache")  # in the working folder, not in the user's home
+_FASHION = (
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+)
 DOWNLOADS = {
-    # name: (SHA-256, addresses tried in this order)
+    # name: (file name, SHA-256, addresses tried in this order)
     "tiny-shakespeare": (
+        "tiny-shakespeare.txt",
         "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
         (
             "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/"
@@ -16,29 +21,50 @@ DOWNLOADS = {
             "https://storage.googleapis.com/download.tensorflow.org/data/shakespeare.txt",
         ),
     ),
+    **{
+        f"fashion-mnist-{name}": (
+            f"fashion-mnist-{name}.gz",
+            digest,
+            tuple(f"{folder}{name}-ubyte.gz" for folder in _FASHION),
+        )
+        for name, digest in {
+            "train-images-idx3": (
+                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
+            ),
+            "train-labels-idx1": (
+                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"
+            ),
+            "t10k-images-idx3": (
+                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
+            ),
+            "t10k-labels-idx1": (
+                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
+            ),
+        }.items()
+    },
 }
 
 
 class DownloadError(FileError):
-    """A text that could not be fetched whole; says what was tried."""
+    """A file that could not be fetched whole; says what was tried."""
 
 
 def download(name, folder=CACHE):
-    """The path of a text by name, fetched unless it is in `folder` already.
+    """The path of a file by name, fetched unless it is in `folder` already.
 
     Raises KeyError for an unknown name, DownloadError where no address answers with the
     right bytes.
     """
     if name not in DOWNLOADS:
-        raise KeyError(f"no text is called {name!r}; there is {', '.join(DOWNLOADS)}")
-    digest, addresses = DOWNLOADS[name]
+        raise KeyError(f"no file is called {name!r}; there is {', '.join(DOWNLOADS)}")
+    file_name, digest, addresses = DOWNLOADS[name]
     pooch = _pooch()
     problems = []
     for address in addresses:
         try:
             return Path(
                 pooch.retrieve(
-                    address, f"sha256:{digest}", fname=f"{name}.txt", path=folder
+                    address, f"sha256:{digest}", fname=file_name, path=folder
                 )
             )
         except (OSError, ValueError) as error:  # no network; other bytes
@@ -62,7 +88,7 @@ def _pooch():
         import pooch
     except ImportError as error:
         raise DownloadError(
-            'fetching texts needs pooch: pip install "minibig[data]"'
+            'fetching files needs pooch: pip install "minibig[data]"'
         ) from error
     pooch.get_logger().setLevel("WARNING")
     return pooch

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import checks, random
-from .loader import IGNORE
+from .loader import IGNORE, ArrayBatches
 
 
 def mask_tokens(
@@ -19,6 +19,7 @@ def mask_tokens(
     """
     ids = np.asarray(ids)
     _check(ids, mask_id, vocab_size, probability)
+    ids = ids.astype(np.int64)  # -100 would wrap round in an unsigned type
     special = np.unique([*special_ids, mask_id])
     allowed = ~np.isin(ids, special)
     if not allowed.any():
@@ -30,7 +31,32 @@ def mask_tokens(
     fate, drawn = rng.random(ids.shape), rng.choice(ordinary, ids.shape)
     inputs = np.where(chosen & (fate < 0.8), mask_id, ids)
     inputs = np.where(chosen & (fate >= 0.9), drawn, inputs)
-    return inputs.astype(np.int64), np.where(chosen, ids, IGNORE).astype(np.int64)
+    return inputs, np.where(chosen, ids, IGNORE)
+
+
+class MaskedRows(ArrayBatches):
+    """Rows of ids with words left out: (inputs, targets), both (B, T) int64.
+
+    What is left out of batch n is a function of (seed, n): in training it is another
+    choice every epoch; without `shuffle`, for evaluation, the first epoch asked for
+    again has the same. Settings are those of `mask_tokens` and of `ArrayBatches`.
+    """
+
+    def __init__(
+        self, rows, *, mask_id, vocab_size, special_ids=(), probability=0.15,
+        batch_size, seed=0, **settings,
+    ):  # fmt: skip
+        super().__init__(rows, batch_size=batch_size, seed=seed, **settings)
+        self._masking = {
+            "mask_id": mask_id, "vocab_size": vocab_size, "special_ids": special_ids,
+            "probability": probability,
+        }  # fmt: skip
+        _check(self._data[0], mask_id, vocab_size, probability)
+
+    def batch(self, step):
+        """Inputs and targets of one batch; targets are -100 where nothing is asked."""
+        (rows,) = super().batch(step)
+        return mask_tokens(rows, step=step, seed=self.seed, **self._masking)
 
 
 def _check(ids, mask_id, vocab_size, probability):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import random
+from .cleaning import Standardizer
 from .fingerprint import fingerprint
 
 _FRACTIONS = (0.7, 0.15, 0.15)
@@ -148,5 +149,4 @@ def _dataset(name, raw, targets, groups, target_names, scale):
 
 
 def _standardised(features, training_rows):
-    training = features[training_rows]
-    return (features - training.mean(0)) / training.std(0)
+    return Standardizer(features[training_rows])(features)
