@@ -12,7 +12,7 @@ import minibig as mb
 from minibig import data, recipes
 from minibig.data import tales
 from minibig.files import FileError
-from minibig.models import GPT, GPTConfig
+from minibig.models import GPT, GPTConfig, Llama
 from minibig.presets import PRESETS
 from minibig.tasks import GPTPreset, language
 from minibig.training import latest
@@ -199,7 +199,7 @@ def test_tales_are_judged_against_their_floor(tmp_path, monkeypatch):
         language, "STORIES", {"train": 400, "validation": 8, "test": 30}
     )
     preset = dataclasses.replace(
-        PRESETS["tales"], n_layer=1, n_head=2, n_embd=16, steps=8, warmup=2
+        PRESETS["gpt"], n_layer=1, n_head=2, n_embd=16, steps=8, warmup=2
     )
     run = recipes.train(preset, tmp_path, say=lambda line: None)
     assert run.results.keys() == {"excess", "standard_error"}
@@ -227,6 +227,45 @@ def test_preset_is_complete(name):
     assert preset.corpus in recipes.CORPORA and preset.n_embd % preset.n_head == 0
     assert preset.tokenizer in ("char", "word", "bpe") and preset.about
     assert preset.warmup < preset.steps and preset.min_lr < preset.lr
+
+
+def test_gpt_and_llama_learn_the_same_at_the_same_size():
+    gpt, llama = PRESETS["gpt"], PRESETS["llama"]
+    sizes = {"about", "n_head", "n_kv_head", "dim_feedforward", "dropout", "bias"}
+    shared = dataclasses.asdict(gpt).keys() - sizes
+    assert all(getattr(gpt, name) == getattr(llama, name) for name in shared)
+    tokenizer = data.WordTokenizer.train(" ".join(tales.generate(1000)))
+    models = [preset.make_model(tokenizer) for preset in (gpt, llama)]
+    assert [type(model) for model in models] == [GPT, Llama]
+    positions = gpt.context_length * gpt.n_embd  # the GPT's table, which a Llama lacks
+    first, second = (model.num_parameters() for model in models)
+    assert first - positions == second
+
+
+def test_first_weights_are_as_wide_as_the_preset_says():
+    tokenizer = data.CharTokenizer.train(TEXT)
+    drawn = []
+    for init_std in (0.02, 0.06):
+        mb.seed(0)
+        preset = dataclasses.replace(PRESETS["gpt"], init_std=init_std)
+        drawn.append(preset.make_model(tokenizer).state_dict())
+    for name, first in drawn[0].items():
+        scale = 3 if first.ndim == 2 else 1
+        np.testing.assert_allclose(drawn[1][name], scale * first, rtol=1e-5)
+    assert drawn[1]["token_embedding.weight"].std() == pytest.approx(0.06, rel=0.05)
+
+
+def test_a_llama_trains_and_comes_back_from_its_folder(tmp_path):
+    sizes = {"n_layer": 1, "n_embd": 16, "dim_feedforward": 32, "tokenizer": "char"}
+    numbers = {"context_length": 16, "batch_size": 4, "steps": 12, "lr": 0.02}
+    preset = dataclasses.replace(PRESETS["llama"], warmup=2, **sizes, **numbers)
+    run = train(tmp_path, preset)
+    assert run.model.config.n_kv_head == 2 < run.model.config.n_head
+    assert run.results["loss"] < math.log(run.tokenizer.vocab_size) - 0.3
+    model, tokenizer = recipes.load_model(tmp_path)
+    np.testing.assert_array_equal(logits(model), logits(run.model))
+    text = recipes.write(model, tokenizer, "12 ", 10, seed=0)
+    assert text.startswith("12 ") and len(text) == 13
 
 
 def test_the_nanogpt_recipe_is_the_published_one():

@@ -10,7 +10,13 @@ import minibig as mb
 from minibig import data, models, nn, recipes
 from minibig.files import FileError
 from minibig.presets import PRESETS
-from minibig.tasks import CNNPreset, DigitsPreset, GPTPreset, MLPPreset, ViTPreset
+from minibig.tasks import (
+    CNNPreset,
+    DigitsPreset,
+    LanguagePreset,
+    MLPPreset,
+    ViTPreset,
+)
 from minibig.tasks import Preset as Base
 from minibig.tasks.folder import MODELS
 from minibig.training import Evaluation, classification_loss
@@ -189,7 +195,7 @@ def test_every_preset_can_be_written_into_json(name):
     for key in fields.keys() & {"hidden", "widths"}:
         fields[key] = tuple(fields[key])
     assert type(preset)(**fields) == preset
-    assert preset.language is isinstance(preset, GPTPreset)
+    assert preset.language is isinstance(preset, LanguagePreset)
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "vit"])

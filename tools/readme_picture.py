@@ -18,10 +18,7 @@ from minibig.presets import PRESETS
 from minibig.tasks.language import BEGIN
 
 PICTURE = Path(__file__).resolve().parent.parent / "notebooks" / "minibig.png"
-PRESET = replace(
-    PRESETS["tales"], n_layer=3, n_embd=96, batch_size=16, steps=2200, lr=5e-3,
-    min_lr=1.25e-4, warmup=100, seed=2,
-)  # fmt: skip
+PRESET = replace(PRESETS["gpt"], steps=1000)
 LINE, CURVE, INK = 47, "#0072B2", "#222222"  # characters; blue; nearly black
 
 

@@ -131,9 +131,13 @@ class BERTForMaskedLM(Published):
 
     def forward(self, ids, attention_mask=None, token_type_ids=None):
         """The arguments are those of BERT."""
-        x = self.bert(ids, attention_mask, token_type_ids)
+        return self.guesses(self.bert(ids, attention_mask, token_type_ids))
+
+    def guesses(self, hidden):
+        """Logits (..., V) of the encoder's vectors (..., C): in training only those of
+        words left out are needed, one in seven."""
         activation = nn.ACTIVATIONS[self.config.activation]
-        x = self.norm(activation(self.dense(x)))
+        x = self.norm(activation(self.dense(hidden)))
         output = self.bert.token_embedding if self.output is None else self.output
         return F.linear(x, output.weight, self.bias)
 

@@ -82,7 +82,7 @@ def test_cuda_without_a_gpu_is_one_sentence(capsys, finished, monkeypatch):
     [
         ((), "name a command: train"),
         (("fly",), "invalid choice: 'fly'"),
-        (("train",), "--preset NAME: demo, nanogpt-cpu, tales"),
+        (("train",), "--preset NAME: demo, nanogpt-cpu, gpt"),
         (
             ("train", "--preset", "tiny", "--steps", "0"),
             "'0' is no whole number from 1",

@@ -116,7 +116,7 @@ def test_a_bug_still_shows_its_traceback(text_file, monkeypatch):
 
 def test_results_on_tales_are_the_excess_over_the_floor():
     found = {"excess": 0.0213, "standard_error": 0.0008}
-    said = PRESETS["tales"].describe(found)
+    said = PRESETS["gpt"].describe(found)
     assert said.startswith("2.13% ± 0.08% above the floor of ")
 
 
