@@ -1,8 +1,9 @@
 """Training steps of small models on the CPU: minibig against PyTorch eager, in one run.
 
-A step is forward, cross-entropy, backward and AdamW, in float32, on 2 threads for both.
-The two take turns of a few steps, so that a busy machine slows both; medians count.
-The goal is a ratio of 0.7.
+A step is forward, cross-entropy, backward and AdamW, in float32, on 2 cores for both:
+PyTorch's with 2 threads, minibig's with 2 processes that have half of the batch each
+(`training.DataParallel`; batch norm sees half a batch). The two take turns of a few
+steps, so that a busy machine slows both; medians count. The goal is a ratio of 0.7.
 
     python benchmarks/cpu_models.py [--steps 20] [--model LeNet …] [--save]
 
@@ -55,21 +56,28 @@ TASKS = {
         "LSTMClassifier",
         models.LSTMClassifierConfig(5000, 4, 128, 256, 2, bidirectional=False),
         "LSTMClassifier", 32, (128,)),
+    "BERT, 64 tokens": Task(
+        "BERTForSequenceClassification",
+        models.BERTConfig(5000, 64, 4, 4, 256, 1024, n_classes=4, dropout=0.0),
+        "BERTClassifier", 16, (64,)),
+    "ViT, 32x32": Task(
+        "ViT", models.ViTConfig(32, 4, 10, 4, 4, 128, 512), "ViT", 32, (3, 32, 32)),
 }  # fmt: skip
 
 
 def minibig_step(task):
     """A function that makes one training step with minibig."""
-    from minibig import optim, tensor
-    from minibig.training import classification_loss
+    from minibig import optim
+    from minibig.training import DataParallel, classification_loss
 
     model = getattr(models, task.model)(task.config)
     optimizer = optim.AdamW(model.parameters(), lr=1e-3)
-    inputs, labels = (tensor(array) for array in task.rows())
+    inputs, labels = task.rows()
+    parallel = DataParallel(model, classification_loss, processes=int(THREADS))
 
     def step():
         optimizer.zero_grad()
-        classification_loss(model, inputs, labels).backward()
+        parallel.backward(inputs, labels)
         optimizer.step()
 
     return step

@@ -3,6 +3,7 @@
 Written as its users write them, from the layers of torch.nn, sized as ours.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -77,3 +78,58 @@ class LSTMClassifier(nn.Module):
 
     def forward(self, ids):
         return self.classifier(self.lstm(self.embedding(ids))[0].mean(1))
+
+
+def encoder(c, **settings):
+    """The layers of BERT and ViT."""
+    return nn.ModuleList(
+        nn.TransformerEncoderLayer(
+            c.n_embd, c.n_head, c.dim_feedforward, c.dropout, c.activation,
+            c.layer_norm_eps, batch_first=True, **settings,
+        )
+        for _ in range(c.n_layer)
+    )  # fmt: skip
+
+
+class BERTClassifier(nn.Module):
+    """As `minibig.models.BERTForSequenceClassification`."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.tokens = nn.Embedding(c.vocab_size, c.n_embd)
+        self.places = nn.Embedding(c.context_length, c.n_embd)
+        self.types = nn.Embedding(c.n_types, c.n_embd)
+        self.norm = nn.LayerNorm(c.n_embd, c.layer_norm_eps)
+        self.dropout = nn.Dropout(c.dropout)
+        self.blocks = encoder(c)
+        self.pooler = nn.Linear(c.n_embd, c.n_embd)
+        self.classifier = nn.Linear(c.n_embd, c.n_classes)
+
+    def forward(self, ids):
+        places = torch.arange(ids.shape[1])
+        x = self.tokens(ids) + self.places(places) + self.types(torch.zeros_like(ids))
+        x = self.dropout(self.norm(x))
+        for block in self.blocks:
+            x = block(x)
+        return self.classifier(self.dropout(self.pooler(x[:, 0]).tanh()))
+
+
+class ViT(nn.Module):
+    """As `minibig.models.ViT`."""
+
+    def __init__(self, c):
+        super().__init__()
+        size, count = c.patch_size, (c.image_size // c.patch_size) ** 2
+        self.patches = nn.Conv2d(c.n_channels, c.n_embd, size, size)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, c.n_embd))
+        self.places = nn.Parameter(0.02 * torch.randn(1, 1 + count, c.n_embd))
+        self.blocks = encoder(c, norm_first=True)
+        self.norm = nn.LayerNorm(c.n_embd, c.layer_norm_eps)
+        self.classifier = nn.Linear(c.n_embd, c.n_classes)
+
+    def forward(self, images):
+        x = self.patches(images).flatten(2).transpose(1, 2)
+        x = torch.cat([self.class_token.expand(len(x), -1, -1), x], 1) + self.places
+        for block in self.blocks:
+            x = block(x)
+        return self.classifier(self.norm(x)[:, 0])

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from . import threads
+from . import checks, threads
 
 _state = {"device": "cpu", "cupy": None, "kernels": True}
 
@@ -139,9 +139,9 @@ def total(x, axis=None, keepdims=False):
     Along its last axis NumPy adds in pairs; along the others one row after the other,
     until a row is too small beside the sum to count: those are added in pieces.
     """
-    if x.dtype.kind != "f":
+    if not checks.is_float(x.dtype):
         return x.sum(axis, keepdims=keepdims)
-    wide = x.astype("float32") if x.dtype == "float16" else x
+    wide = x.astype("float32") if x.dtype.itemsize == 2 else x
     if axis is not None and array_module(x) is np:
         for i in axis if isinstance(axis, tuple) else (axis,):
             wide = _in_pieces(wide, i % max(x.ndim, 1))
@@ -167,14 +167,41 @@ def row_max(x):
 
 def row_sum(x):
     """The sum of each row, (..., 1): BLAS adds faster than NumPy's `sum`."""
-    return (x @ array_module(x).ones(x.shape[-1], x.dtype))[..., None]
+    if array_module(x) is not np:  # CuPy's does not, and its @ would copy x
+        return x.sum(-1, keepdims=True)
+    return (x @ np.ones(x.shape[-1], x.dtype))[..., None]
 
 
 def row_dot(a, b):
-    """Σ a b of each row, (..., 1), without the array of products."""
-    if array_module(a, b) is np:
+    """Σ a b of each row, (..., 1); on the CPU without the array of products."""
+    xp = array_module(a, b)
+    if xp is np:
         return np.vecdot(a, b)[..., None]
-    return array_module(a, b).einsum("...c,...c->...", a, b)[..., None]
+    wide = "float32" if a.dtype == b.dtype == "float16" else None
+    return xp.multiply(a, b, dtype=wide).sum(-1, keepdims=True)
+
+
+def zero_rows(x, mask):
+    """Writes 0 into the rows of x (N, C) where the mask (N,) is True.
+
+    An index with a mask would make the CPU wait for the GPU, which counts the True.
+    """
+    if array_module(x) is np:
+        x[mask] = 0
+    else:
+        array_module(x).copyto(x, 0, where=mask[:, None])
+
+
+def read(arrays):
+    """Single numbers, from arrays of one each, as Python floats.
+
+    From a GPU they come in one transfer, for which the CPU waits until the GPU has done
+    everything it was given: the one place where training does so.
+    """
+    xp = array_module(*arrays)
+    if xp is np:
+        return [float(x) for x in arrays]
+    return xp.stack([x.astype("float64").reshape(()) for x in arrays]).get().tolist()
 
 
 # ---- blocks of rows: cache and cores for NumPy --------------------------------------
@@ -234,7 +261,13 @@ def matmul(a, b):
 
 
 def matmuls(*pairs):
-    """[a @ b for a, b in pairs], which the threads share as one piece of work."""
+    """[a @ b for a, b in pairs], which the threads share as one piece of work.
+
+    NumPy multiplies float16 without BLAS, a hundred times slower: there in float32.
+    """
+    if array_module(*pairs[0]) is np and pairs[0][0].dtype == "float16":
+        wide = [[x.astype("float32") for x in pair] for pair in pairs]
+        return [y.astype("float16") for y in matmuls(*wide)]
     work = sum(math.prod(a.shape) * b.shape[-1] for a, b in pairs)
     if array_module(*pairs[0]) is not np or work < PRODUCT:
         threads.team()  # sees to it that BLAS works on one thread
@@ -251,7 +284,7 @@ def matmuls(*pairs):
         wide = out.shape[-1] > len(out) and not batched
         for piece in _cut(out.shape[-1] if wide else len(out), team.size):
             if wide:
-                pieces.append((a, b[:, piece], out[:, piece]))
+                pieces.append((a, b[:, piece], out[..., piece]))
             else:
                 pieces.append((a[piece], b[piece] if batched else b, out[piece]))
 

@@ -2,14 +2,19 @@
 
 Queries are served in blocks, and of the scores one number a row is kept, log Σ e^s:
 memory grows with T, not T², and a causal mask lets us skip the keys that no query of a
-block may see. Backward computes a block's probabilities once more (arXiv 2205.14135).
+block may see. Backward computes a block's probabilities once more (arXiv 2205.14135);
+those of short texts, which take no more memory than their vectors, are kept.
 """
 
 import math
 
-from ..backend import array_module, by_rows, row_dot, row_max, row_sum
+import numpy as np
+
+from .. import kernels
+from ..backend import array_module, by_rows, row_dot, row_max, row_sum, use_kernel
 from .dropout import keep_mask
 from .elementwise import widen
+from .narrow import turned_product
 
 QUERIES = 128  # queries a block
 
@@ -28,14 +33,23 @@ def scaled_dot_product_attention(
 ):
     """Each query's mean of the values, weighted by the softmax of its scores.
 
-    q (B, …, T, D), k (B, …, S, D), v (B, …, S, E) -> (B, …, T, E). `bias` is added to
-    the scores, `mask` is True where attention is allowed; both broadcast to
-    (B, …, T, S). Causal: query t sees keys 0 … t + offset. A query that may see nothing
-    gets zeros. backward: with P the probabilities, dV = Pᵀ dO, dS = P (dO Vᵀ - Σ dO O),
-    dQ = dS K / √D, dK = dSᵀ Q / √D, dbias = dS.
+    q (B, …, T, D), k (B, …, S, D), v (B, …, S, E) -> (B, …, T, E); the axes in front
+    broadcast. `bias` is added to the scores, `mask` is True where attention is allowed;
+    both broadcast to (B, …, T, S). Causal: query t sees keys 0 … t + offset. A query
+    that may see nothing gets zeros. backward: with P the probabilities, dV = Pᵀ dO,
+    dS = P (dO Vᵀ - Σ dO O), dQ = dS K / √D, dK = dSᵀ Q / √D, dbias = dS. On a GPU a
+    kernel does it where one can: no bias, no dropout, no mask but one of keys.
     """
     xp = array_module(q, k, v, bias, mask)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    served = _by_kernel(
+        q, k, v, bias, mask=mask, is_causal=is_causal, offset=offset, scale=scale,
+        dropout_p=dropout_p,
+    )  # fmt: skip
+    if served:
+        return served
+    lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    q, k, v = (xp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (q, k, v))
     shape = (*q.shape[:-1], k.shape[-2])  # of the scores
     blocks = _query_blocks(*shape[-2:], offset if is_causal else None)
     causal = [_causal_bias(xp, q.dtype, *block, offset) for block in blocks]
@@ -44,11 +58,15 @@ def scaled_dot_product_attention(
         keep = keep_mask(shape, dropout_p, q)
         extra.append(keep)
     out = xp.empty_like(q, shape=(*q.shape[:-1], v.shape[-1]))
-    total = xp.empty((*shape[:-1], 1), widen(q[:0]).dtype)  # log Σ e^scores
+    wide = widen(q[:0]).dtype
+    short = len(blocks) == 1 and shape[-1] <= 4 * q.shape[-1]
+    total = xp.empty((*shape[:-1], 1), wide)  # log Σ e^scores, or their divisor
+    kept = xp.empty(shape if short else (*shape[:-1], 0), wide)  # e^(scores - largest)
 
-    def scores(q, k, extra, i):
+    def scores(q, k, kept, extra, i):
         start, stop, seen = blocks[i]
-        s = (widen(q[..., start:stop, :]) * scale) @ _t(k[..., :seen, :])
+        q, k = widen(q[..., start:stop, :]) * scale, widen(k[..., :seen, :])
+        s = turned_product(q, k, kept[..., :seen] if short else None)
         if is_causal:
             s += causal[i]
         for added in extra[:-1] if dropout_p else extra:
@@ -62,31 +80,41 @@ def scaled_dot_product_attention(
         start, stop, seen = blocks[i]
         return p * extra[-1][..., start:stop, :seen] * (1 / (1 - dropout_p))
 
-    def forward_rows(q, k, v, out, total, *extra):
+    def probabilities(q, k, total, kept, extra, i):
+        """Those of a block: kept, without their divisor, or computed once more."""
+        start, stop, seen = blocks[i]
+        if short:
+            return kept[..., :seen]
+        p = scores(q, k, kept, extra, i)
+        p -= total[..., start:stop, :]
+        return xp.exp(p, out=p)
+
+    def forward_rows(q, k, v, out, total, kept, *extra):
         for i, (start, stop, seen) in enumerate(blocks):
-            s = scores(q, k, extra, i)
+            s = scores(q, k, kept, extra, i)
             top = xp.maximum(row_max(s), xp.finfo(s.dtype).min)
             s -= top
             p = xp.exp(s, out=s)
-            weight = xp.maximum(row_sum(p), xp.finfo(s.dtype).tiny)
+            weight = xp.maximum(row_sum(p), 1)  # less only where nothing may be seen
+            total[..., start:stop, :] = weight if short else xp.log(weight) + top
             o = dropped(p, extra, i) @ widen(v[..., :seen, :])
             xp.divide(o, weight, out=out[..., start:stop, :])
-            total[..., start:stop, :] = xp.log(weight) + top
 
-    def backward_rows(q, k, v, out, total, do, dq, dk, dv, *extra):
+    def backward_rows(q, k, v, out, total, kept, do, dq, dk, dv, *extra):
         dscores = extra[-1] if bias is not None else None
         extra = extra[:-1] if bias is not None else extra
+        if short:
+            do = do / total  # p was kept without its divisor
         delta = row_dot(do, out)
         dk[..., blocks[-1][2] :, :] = dv[..., blocks[-1][2] :, :] = 0  # never seen
         for i in reversed(range(len(blocks))):  # the last sees all that any block sees
             start, stop, seen = blocks[i]
-            p = scores(q, k, extra, i)
-            p -= total[..., start:stop, :]
-            xp.exp(p, out=p)
+            p = probabilities(q, k, total, kept, extra, i)
             do_block = do[..., start:stop, :]
             add = i + 1 < len(blocks)
             _product(_t(dropped(p, extra, i)), do_block, dv[..., :seen, :], add)
-            ds = dropped(do_block @ _t(v[..., :seen, :]), extra, i)
+            ds = turned_product(widen(do_block), widen(v[..., :seen, :]))
+            ds = dropped(ds, extra, i)
             ds -= delta[..., start:stop, :]
             ds *= p
             if dscores is not None:
@@ -97,7 +125,7 @@ def scaled_dot_product_attention(
 
     def backward(do):
         dq, dk, dv = xp.empty_like(q), xp.empty_like(k), xp.empty_like(v)
-        arrays = [q, k, v, out, total, do, dq, dk, dv, *extra]
+        arrays = [q, k, v, out, total, kept, do, dq, dk, dv, *extra]
         dbias = None
         if bias is not None:
             dbias = xp.zeros(shape, q.dtype)
@@ -105,8 +133,16 @@ def scaled_dot_product_attention(
         by_rows(backward_rows, *arrays, size=_count(shape))
         return dq, dk, dv, dbias
 
-    by_rows(forward_rows, q, k, v, out, total, *extra, size=_count(shape))
+    by_rows(forward_rows, q, k, v, out, total, kept, *extra, size=_count(shape))
     return out, backward
+
+
+def _by_kernel(q, k, v, bias, **settings):
+    """(out, backward) by a kernel, in the dtype of q; None or False without one."""
+    return use_kernel(q) and kernels.attention.serve(q, k, v, bias, **settings)
+
+
+scaled_dot_product_attention.in_bfloat16 = _by_kernel  # the formula wants float32
 
 
 def _product(a, b, out, add=False):

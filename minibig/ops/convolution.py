@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..backend import BLOCK, array_module, by_rows
 from .elementwise import widen
+from .narrow import long_product, wide_product
 from .scratch import scratch
 
 
@@ -35,13 +36,13 @@ def conv2d(
     def forward_rows(windows, out):
         out = _folded(_turned(out), groups)  # (G, O / G, places), a view
         with _columns(windows, groups) as columns:
-            xp.matmul(_grouped(wide, groups), columns, out=out)
+            wide_product(_grouped(wide, groups), columns, out)
         if bias is not None:
             out += bias.reshape(groups, -1, 1)
 
     def backward_rows(windows, dy):
         with _columns(windows, groups) as columns:
-            return columns @ _folded(_turned(dy), groups).swapaxes(1, 2)
+            return long_product(columns, _folded(_turned(dy), groups))
 
     view = kernel, stride, dilation, size
     with _in_margins(images, padding) as given:
@@ -50,7 +51,11 @@ def conv2d(
     def backward(dy):
         dy = batch_last(dy)
         dbias = None if bias is None else dy.reshape(len(dy), -1).sum(1)
-        if x_gradient:
+        if x_gradient and groups == 1 and 2 * len(images) <= len(dy):
+            with _in_margins(images, padding) as given:
+                dx, dweight = _backward_by_channels(given, wide, dy, stride, dilation)
+            dx = batch_first(within(dx, padding)).astype(x.dtype, copy=False)
+        elif x_gradient:
             dx, dweight = _backward(images, wide, dy, stride, padding, dilation, groups)
             dx = batch_first(dx).astype(x.dtype, copy=False)
         else:
@@ -61,6 +66,31 @@ def conv2d(
         return dx, _like(dweight, weight), _like(dbias, bias)
 
     return batch_first(y).astype(x.dtype, copy=False), backward
+
+
+def _backward_by_channels(images, weight, dy, stride, dilation):
+    """(dx, dweight) from the columns of x, fewer than those of dy where few channels
+    become many. What a tap gives to dx is added where the tap looked."""
+    xp, (out, channels, *kernel) = array_module(images), weight.shape
+    size = dy.shape[1:3]
+    seen = _windows(images, kernel, stride, dilation, size).transpose(1, 2, 3, 0, 4, 5)
+    dy = dy.reshape(out, math.prod(dy.shape[1:]))  # (O, places)
+    dx, weight = xp.zeros_like(images), weight.swapaxes(0, 1)
+    dweight = xp.empty((channels, *kernel, out), weight.dtype)
+
+    def serve(seen, dx, weight, dweight):
+        count = len(seen) * math.prod(kernel)
+        weight = weight.swapaxes(0, 1).reshape(out, count)
+        with scratch(dx, seen.shape) as columns:  # (C, kh, kw, H', W', B)
+            columns[...] = seen
+            flat = columns.reshape(count, dy.shape[1])
+            dweight[...] = long_product(flat[None], dy[None]).reshape(dweight.shape)
+            wide_product(weight.T[None], dy[None], flat[None])
+            for i, (_, v, h) in enumerate(taps(kernel, stride, dilation, size)):
+                dx[:, v, h] += columns[:, i // kernel[1], i % kernel[1]]
+
+    by_rows(serve, seen, dx, weight, dweight, size=seen.size, block=4 * BLOCK)
+    return dx, dweight.transpose(3, 0, 1, 2)
 
 
 def _backward(images, weight, dy, stride, padding, dilation, groups):
@@ -98,8 +128,8 @@ def _backward_phase(images, taps, windows, groups):
     def rows(windows, images, dx):
         images, dx = _folded(_turned(images), groups), _folded(_turned(dx), groups)
         with _columns(windows, groups) as columns:
-            array_module(images).matmul(turned, columns, out=dx)
-            return columns @ images.swapaxes(1, 2)  # (G, O / G · taps, C / G)
+            wide_product(turned, columns, dx)
+            return long_product(columns, images)  # (G, O / G · taps, C / G)
 
     part = sum(_by_blocks(rows, windows, _turned(images), _turned(dx)))
     part = part.reshape(groups, out // groups, -1, inner).swapaxes(2, 3)
@@ -205,6 +235,22 @@ def _windows(images, kernel, stride, dilation, size):
     down, right = dilation
     strides = h * stride[0], c, h * down, w * right, w * stride[1], b
     return array_module(images).lib.stride_tricks.as_strided(images, shape, strides)
+
+
+def taps(kernel, stride, dilation, size):
+    """For each place of the window, the index of what it sees in (C, H, W, B)."""
+    down, right = (
+        [slice(i * d, i * d + (n - 1) * s + 1, s) for i in range(k)]
+        for k, s, d, n in zip(kernel, stride, dilation, size, strict=True)
+    )
+    return [(slice(None), v, h) for v in down for h in right]
+
+
+def within(images, padding):
+    """(C, H, W, B) without the padding."""
+    (above, below), (left, right) = padding
+    rows, cols = images.shape[1] - below, images.shape[2] - right
+    return images[:, above:rows, left:cols]
 
 
 def _by_blocks(function, windows, *arrays):

@@ -2,19 +2,23 @@
 
 import numpy as np
 
-from ..backend import device_of, to_device
+from ..backend import device_of, to_device, use_kernel
+from ..kernels import dropout as kernel
 from ..random import generator
 
 
 def keep_mask(shape, p, like):
     """Booleans of `shape`, True with probability 1 - p, on the device of `like`.
 
-    16 random bits an element, so p is rounded to a multiple of 1/65,536; drawn on the
-    CPU from the stream "dropout": equal on both devices.
+    16 random bits an element, so p is rounded to a multiple of 1/65,536; from the
+    stream "dropout", equal on both devices: a kernel makes NumPy's bits on a GPU.
     """
-    count = int(np.prod(shape))
-    bits = np.frombuffer(generator("dropout").bytes(2 * count), "<u2")
-    keep = (bits >= round(p * 65536)).reshape(shape)
+    count, least = int(np.prod(shape)), round(p * 65536)
+    rng = generator("dropout")
+    if use_kernel(like):
+        return kernel.keep_mask(rng, count, least, like).reshape(shape)
+    bits = np.frombuffer(rng.bytes(2 * count), "<u2")
+    keep = (bits >= least).reshape(shape)
     return to_device(keep, device_of(like))
 
 

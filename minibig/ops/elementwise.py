@@ -5,6 +5,8 @@ float16 input is computed in float32 and rounded once at the end.
 
 import math
 
+import numpy as np
+
 from ..backend import LARGE, array_module, by_rows, erf
 
 
@@ -140,14 +142,40 @@ def relu(x):
 
 def silu(x):
     """x * sigmoid(x) (arXiv 1702.03118). backward: dx = dy s (1 + x (1 - s))."""
-    wide = widen(x)
-    y = (wide * logistic(wide)).astype(x.dtype, copy=False)
+    xp, shape = array_module(x), x.shape
+    x = xp.atleast_1d(x)  # of 0-d arrays NumPy makes numbers, which have no place
+    y = xp.empty_like(x)
+
+    def divisor(x):
+        """1 + e^-x, far below 0 infinite."""
+        t = xp.negative(x)
+        with np.errstate(over="ignore"):
+            xp.exp(t, out=t)
+        t += 1
+        return t
+
+    def forward_rows(x, y):
+        x = widen(x)
+        xp.divide(x, divisor(x), out=y)
+
+    def backward_rows(x, dy, dx):
+        x = widen(x)
+        s = divisor(x)
+        xp.divide(1, s, out=s)
+        factor = 1 - s
+        factor *= x
+        factor += 1
+        factor *= s
+        xp.multiply(factor, dy, out=dx)
+
+    by_rows(forward_rows, x, y)
 
     def backward(dy):
-        s = logistic(widen(x))
-        return ((dy * s * (1 + x * (1 - s))).astype(x.dtype, copy=False),)
+        dx = xp.empty_like(x)
+        by_rows(backward_rows, x, dy.reshape(x.shape), dx)
+        return (dx.reshape(shape),)
 
-    return y, backward
+    return y.reshape(shape), backward
 
 
 def gelu(x):
@@ -155,15 +183,62 @@ def gelu(x):
 
     backward: dx = dy (Φ(x) + x φ(x)), φ(x) = e^(-x²/2) / √(2π).
     """
-    xp, wide = array_module(x), widen(x)
-    cdf = 0.5 * (1 + erf(wide * math.sqrt(0.5)))
+    xp, shape = array_module(x), x.shape
+    x = xp.atleast_1d(x)  # of 0-d arrays NumPy makes numbers, which have no place
+    y, cdf = xp.empty_like(x), xp.empty_like(widen(x))
+
+    def forward_rows(x, y, cdf):
+        x = widen(x)
+        normal_cdf(x, cdf)
+        xp.multiply(x, cdf, out=y)
+
+    def backward_rows(x, cdf, dy, dx):
+        x = widen(x)
+        t = xp.clip(x, -64, 64)  # further out the density is 0
+        t *= t
+        t *= -0.5
+        xp.exp(t, out=t)
+        t *= 1 / math.sqrt(2 * math.pi)
+        t *= x
+        t += cdf
+        xp.multiply(t, dy, out=dx)
+
+    by_rows(forward_rows, x, y, cdf)
 
     def backward(dy):
-        near = xp.clip(wide, -64, 64)  # further out the density is 0
-        density = xp.exp(near * near * -0.5) * (1 / math.sqrt(2 * math.pi))
-        return ((dy * (cdf + wide * density)).astype(x.dtype, copy=False),)
+        dx = xp.empty_like(x)
+        by_rows(backward_rows, x, cdf, dy.reshape(x.shape), dx)
+        return (dx.reshape(shape),)
 
-    return (wide * cdf).astype(x.dtype, copy=False), backward
+    return y.reshape(shape), backward
+
+
+def normal_cdf(x, out):
+    """Fills `out` with Φ(x) = (1 + erf(x / √2)) / 2.
+
+    Of float32 in NumPy as (1 + tanh(x p(x²))) / 2, the form of `gelu_tanh` with a
+    longer polynomial: within 1e-7, in a fifth of the time of SciPy's erf.
+    """
+    xp = array_module(x)
+    if xp is not np or x.dtype != "float32":
+        out[...] = erf(x * math.sqrt(0.5))
+    else:
+        near = np.clip(x, -6, 6)  # further out tanh is 1
+        square = near * near
+        np.multiply(square, _PHI[0], out=out)
+        for coefficient in _PHI[1:-1]:
+            out += coefficient
+            out *= square
+        out += _PHI[-1]
+        out *= near
+        np.tanh(out, out=out)
+    out += 1
+    out *= 0.5
+
+
+# p of `normal_cdf`: the polynomial of degree 6 whose tanh comes closest to erf, 5.8e-8
+_PHI = (1.756212433e-09, -1.322647005e-07, 3.964759794e-06, -5.530626823e-05,
+        -3.259482015e-05, 3.633308445e-02, 0.7978849415)  # fmt: skip
 
 
 def gelu_tanh(x):

@@ -1,5 +1,7 @@
 """Picking by position: indexing, gathering, embedding rows."""
 
+import numpy as np
+
 from ..backend import array_module
 
 
@@ -69,11 +71,27 @@ def add_rows(ids, rows, count):
     if count * len(ids) <= 1 << 18 or len(ids) == 0:
         chosen = (xp.arange(count)[:, None] == ids).astype(rows.dtype)  # (count, N)
         return chosen @ rows
-    table = xp.zeros((count, rows.shape[1]), rows.dtype)
     order = xp.argsort(ids, kind="stable")
     ordered = ids[order]
+    if xp is not np:
+        return _run_sums(xp, ordered, rows[order], count)
+    table = xp.zeros((count, rows.shape[1]), rows.dtype)
     first = xp.flatnonzero(
         xp.concatenate([ordered[:1] >= 0, ordered[1:] != ordered[:-1]])
     )
     table[ordered[first]] = xp.add.reduceat(rows[order], first)
     return table
+
+
+def _run_sums(xp, ids, rows, count):
+    """Row i is the sum of the rows with id i, ids in order: for a GPU.
+
+    As differences of running sums, in float64, so that no digits are lost (CuPy's
+    `reduceat` does it in float32). How many ids occur need not be known, for which the
+    CPU would wait.
+    """
+    running = xp.zeros((len(ids) + 1, rows.shape[1]), "float64")
+    xp.cumsum(rows, 0, dtype="float64", out=running[1:])
+    each = xp.arange(count, dtype=ids.dtype)
+    begins, ends = (xp.searchsorted(ids, each, side) for side in ("left", "right"))
+    return (running[ends] - running[begins]).astype(rows.dtype)

@@ -1,10 +1,12 @@
 """Layer norm and RMS norm over the last axis, with their scale and shift.
 
 Statistics are computed in two passes (mean, then mean square of what is left), at least
-in float32. Backward computes the normalised rows again from two numbers a row.
+in float32. Backward computes the normalised rows again from two numbers a row. On a GPU
+kernels do both passes.
 """
 
-from ..backend import array_module, by_rows, row_dot, row_sum
+from ..backend import array_module, by_rows, row_dot, row_sum, use_kernel
+from ..kernels import norm as kernel
 from .elementwise import widen
 
 
@@ -14,16 +16,23 @@ def layer_norm(x, weight, bias, *, eps=1e-5):
     Ba et al., arXiv 1607.06450. backward: with g = dy * weight, x̂ the normalised row,
     dx = (g - mean(g) - x̂ mean(g x̂)) / √(variance + eps).
     """
+    served = _layer_norm_by_kernel(x, weight, bias, eps=eps)
+    if served:
+        return served
     xp = array_module(x)
     rows = x.reshape(-1, x.shape[-1])  # (N, C)
-    y = xp.empty_like(rows)
-    mean = xp.empty((len(rows), 1), widen(x[:0]).dtype)
+    wide = widen(rows[:0]).dtype
+    y = xp.empty_like(rows, dtype=wide)
+    mean = xp.empty((len(rows), 1), wide)
     scale = xp.empty_like(mean)  # 1 / √(variance + eps)
 
     def forward_rows(x, mean, scale, y):
         x = widen(x)
         xp.divide(row_sum(x), x.shape[-1], out=mean)
-        _normalise(xp, x - mean, scale, weight, bias, eps, y)
+        xp.subtract(x, mean, out=y)
+        _normalise(xp, y, scale, weight, eps, y)
+        if bias is not None:
+            y += bias
 
     by_rows(forward_rows, rows, mean, scale, y)
 
@@ -32,13 +41,13 @@ def layer_norm(x, weight, bias, *, eps=1e-5):
 
     def backward(dy):
         dy = dy.reshape(rows.shape)
-        dx = xp.empty_like(rows)
+        dx = xp.empty_like(rows, dtype=wide)
         parts = by_rows(backward_rows, rows, mean, scale, dy, dx)
         dweight = None if weight is None else _total(part[0] for part in parts)
         dbias = None if bias is None else _total(part[1] for part in parts)
-        return dx.reshape(x.shape), _as(dweight, weight), _as(dbias, bias)
+        return _as(dx.reshape(x.shape), x), _as(dweight, weight), _as(dbias, bias)
 
-    return y.reshape(x.shape), backward
+    return _as(y.reshape(x.shape), x), backward
 
 
 def rms_norm(x, weight, *, eps=1e-6):
@@ -47,13 +56,17 @@ def rms_norm(x, weight, *, eps=1e-6):
     Zhang and Sennrich, arXiv 1910.07467. backward: with g = dy * weight and x̂ the
     normalised row, dx = (g - x̂ mean(g x̂)) / √(mean(x²) + eps).
     """
+    served = _rms_norm_by_kernel(x, weight, eps=eps)
+    if served:
+        return served
     xp = array_module(x)
     rows = x.reshape(-1, x.shape[-1])  # (N, C)
-    y = xp.empty_like(rows)
-    scale = xp.empty((len(rows), 1), widen(x[:0]).dtype)
+    wide = widen(rows[:0]).dtype
+    y = xp.empty_like(rows, dtype=wide)
+    scale = xp.empty((len(rows), 1), wide)
 
     def forward_rows(x, scale, y):
-        _normalise(xp, widen(x), scale, weight, None, eps, y)
+        _normalise(xp, widen(x), scale, weight, eps, y)
 
     by_rows(forward_rows, rows, scale, y)
 
@@ -61,24 +74,32 @@ def rms_norm(x, weight, *, eps=1e-6):
         return _norm_backward(xp, widen(x), scale, dy, dx, weight, centre=False)
 
     def backward(dy):
-        dx = xp.empty_like(rows)
+        dx = xp.empty_like(rows, dtype=wide)
         parts = by_rows(backward_rows, rows, scale, dy.reshape(rows.shape), dx)
         dweight = None if weight is None else _total(part[0] for part in parts)
-        return dx.reshape(x.shape), _as(dweight, weight)
+        return _as(dx.reshape(x.shape), x), _as(dweight, weight)
 
-    return y.reshape(x.shape), backward
+    return _as(y.reshape(x.shape), x), backward
 
 
-def _normalise(xp, x, scale, weight, bias, eps, y):
-    """Fills `scale` with 1 / √(mean(x²) + eps) and y with x * scale * weight + bias."""
+def _layer_norm_by_kernel(x, weight, bias, *, eps=1e-5):
+    return use_kernel(x) and kernel.layer_norm(x, weight, bias, eps=eps)
+
+
+def _rms_norm_by_kernel(x, weight, *, eps=1e-6):
+    return use_kernel(x) and kernel.rms_norm(x, weight, eps=eps)
+
+
+layer_norm.in_bfloat16 = _layer_norm_by_kernel
+rms_norm.in_bfloat16 = _rms_norm_by_kernel
+
+
+def _normalise(xp, x, scale, weight, eps, y):
+    """Fills `scale` with 1 / √(mean(x²) + eps) and y with x * scale * weight."""
     xp.divide(1, xp.sqrt(row_dot(x, x) / x.shape[-1] + eps), out=scale)
-    x = x * scale
-    if bias is None:
-        xp.multiply(x, 1 if weight is None else weight, out=y)
-        return
+    xp.multiply(x, scale, out=y)
     if weight is not None:
-        x *= weight
-    xp.add(x, bias, out=y)
+        y *= weight
 
 
 def _norm_backward(xp, x, scale, dy, dx, weight, centre):
@@ -92,16 +113,15 @@ def _norm_backward(xp, x, scale, dy, dx, weight, centre):
     width, dtype = x.shape[-1], x.dtype
     dy = widen(dy)
     gain = xp.ones(width, dtype) if weight is None else weight.astype(dtype, copy=False)
-    product = dy * x
-    dweight = scale[:, 0] @ product
+    xp.multiply(dy, x, out=dx)
+    dweight = scale[:, 0] @ dx
     dbias = xp.ones(len(dy), dtype) @ dy if centre else None
-    mean = (product @ gain / width)[:, None]
-    x = x * (mean * scale * scale)
-    xp.multiply(dy, gain, out=product)
-    product -= x
+    mean = (dx @ gain / width)[:, None]
+    xp.multiply(dy, gain, out=dx)
+    dx -= x * (mean * scale * scale)
     if centre:
-        product -= (dy @ gain / width)[:, None]
-    xp.multiply(product, scale, out=dx)
+        dx -= (dy @ gain / width)[:, None]
+    dx *= scale
     return dweight, dbias
 
 

@@ -7,7 +7,8 @@ shared among the threads.
 import math
 
 from ..backend import array_module
-from .convolution import batch_first, batch_last, output_size, padded
+from .convolution import batch_first, batch_last, output_size, padded, within
+from .convolution import taps as window_taps
 from .scratch import by_large_rows
 
 
@@ -20,7 +21,7 @@ def max_pool2d(x, *, kernel, stride, padding, dilation=(1, 1)):
     xp = array_module(x)
     images = padded(batch_last(x), padding, -math.inf)
     size = output_size(x.shape[2:], kernel, stride, padding, dilation)
-    taps = _taps(kernel, stride, dilation, size)
+    taps = window_taps(kernel, stride, dilation, size)
     y = xp.empty((len(images), *size, len(x)), images.dtype)
 
     def forward_rows(images, y):
@@ -28,12 +29,20 @@ def max_pool2d(x, *, kernel, stride, padding, dilation=(1, 1)):
         for tap in taps[1:]:
             xp.maximum(y, images[tap], out=y)
 
+    apart = all(
+        s > d * (k - 1) for k, s, d in zip(kernel, stride, dilation, strict=True)
+    )
+
     def backward_rows(images, y, dy, dx):
-        left = dy.copy()  # what has found no place so far
+        left = xp.ones(dy.shape, bool)  # windows whose largest was not met so far
         for tap in taps:
-            share = left * (images[tap] == y)
-            left -= share
-            dx[tap] += share
+            largest = images[tap] == y
+            largest &= left
+            left ^= largest
+            if apart:  # no two windows see the same
+                xp.multiply(dy, largest, out=dx[tap])
+            else:
+                dx[tap] += dy * largest
 
     by_large_rows(forward_rows, images, y)
 
@@ -54,7 +63,7 @@ def avg_pool2d(x, *, kernel, stride, padding, counts):
     xp = array_module(x)
     images = padded(batch_last(x), padding)
     size = output_size(x.shape[2:], kernel, stride, padding, (1, 1))
-    taps = _taps(kernel, stride, (1, 1), size)
+    taps = window_taps(kernel, stride, (1, 1), size)
     rows, cols = (xp.asarray(n, images.dtype) for n in counts)
     scale = 1 / (rows[:, None, None] * cols[:, None])  # (H', W', 1)
     y = xp.empty((len(images), *size, len(x)), images.dtype)
@@ -82,17 +91,6 @@ def avg_pool2d(x, *, kernel, stride, padding, counts):
     return batch_first(y).astype(x.dtype, copy=False), backward
 
 
-def _taps(kernel, stride, dilation, size):
-    """For each place of the window, the index of what it sees in (C, H, W, B)."""
-    down, right = (
-        [slice(i * d, i * d + (n - 1) * s + 1, s) for i in range(k)]
-        for k, s, d, n in zip(kernel, stride, dilation, size, strict=True)
-    )
-    return [(slice(None), v, h) for v in down for h in right]
-
-
 def _inner(dx, padding, x):
     """(B, C, H, W) without the padding, in the dtype of x."""
-    (above, below), (left, right) = padding
-    rows, cols = dx.shape[1] - below, dx.shape[2] - right
-    return batch_first(dx[:, above:rows, left:cols]).astype(x.dtype, copy=False)
+    return batch_first(within(dx, padding)).astype(x.dtype, copy=False)

@@ -1,9 +1,11 @@
 """Recurrent networks over a whole sequence, as one op: one layer, one direction.
 
-What the inputs add to the gates is one product for all steps; then a step is one
-product with the state before, for all gates, and backward through time is the same,
-with one product for each weight at the end. Arrays lie time first, (T, B, …). Rows are
-sorted by length, the longest first, so that the rows still running are a slice.
+In an RNN what the inputs add is one product for all steps, and then a step is one
+product with the state before. In an LSTM a step is one product of the input and the
+state, joined, for all gates, which lie one behind the other, each in one piece. Back
+through time it is the same, with one product for each weight at the end. Arrays lie
+time first, (T, B, …). Rows are sorted by length, the longest first, so that the rows
+still running are a slice.
 """
 
 import numpy as np
@@ -12,6 +14,7 @@ from .. import backend, threads
 from ..backend import array_module, by_rows, total
 from ..backend import matmul as product
 from .elementwise import widen
+from .narrow import by_panels, panels
 from .scratch import scratch
 
 SHARED = 1 << 15  # numbers in the gates of a step that are worth a second thread
@@ -56,12 +59,12 @@ def rnn(
             xp.matmul(z, w_hh, out=dh[:n])
 
     arrays = map(_turned, (gates, before, out))
-    _by_shares(forward_rows, *arrays, h, rows.lengths)
+    _by_shares(forward_rows, gates[0].size, *arrays, h, rows.lengths)
 
     def backward(dout, dh):
         dout, dh, dz = rows.time_first(dout), rows.ordered(dh), xp.zeros_like(out)
         arrays = map(_turned, (out, dout, dz))
-        _by_shares(backward_rows, *arrays, dh, rows.lengths)
+        _by_shares(backward_rows, gates[0].size, *arrays, dh, rows.lengths)
         dx, *dweights = _weight_gradients(inputs, before, dz, w_ih)
         dbias = total(_flat(dz), 0)
         gradients = rows.batch_first(dx), rows.restored(dh), *dweights, dbias, dbias
@@ -82,41 +85,42 @@ def lstm(
     `reverse` and backward as in `rnn`.
     """
     xp, rows = array_module(x, h0, c0, weight_ih, weight_hh), _Rows(x, lengths)
-    inputs, h, c = rows.time_first(x), rows.ordered(h0), rows.ordered(c0)
-    w_ih, w_hh, *biases = map(_halved, (weight_ih, weight_hh, bias_ih, bias_hh))
-    turned_w_hh = xp.ascontiguousarray(w_hh.T)  # read at every step
-    gates = _project(inputs, w_ih, *biases)  # (T, B, 4 H); then i, f, o, g
-    before_h, before_c, tanh_c, out = xp.zeros(
-        (4, *gates.shape[:2], h.shape[1]), h.dtype
-    )
+    h, c = rows.ordered(h0), rows.ordered(c0)
+    width, hidden = x.shape[2], h.shape[1]
+    seen = _joined_inputs(xp, rows.time_first(x), hidden)  # (T, B, C + H + 1)
+    weight = _joined_weights(xp, weight_ih, weight_hh, bias_ih, bias_hh)
+    halved = xp.asarray([0.5, 0.5, 0.5, 1], h.dtype).reshape(4, 1, 1)
+    forward_panels = panels((weight * halved).swapaxes(1, 2))
+    shape = len(seen), *h.shape
+    gates = xp.empty((shape[0], 4, *h.shape), h.dtype)  # i, f, o, g at each step
+    before_c, tanh_c = xp.empty((2, *shape), h.dtype)
+    out = xp.zeros(shape, h.dtype)
 
-    def forward_rows(gates, before_h, before_c, tanh_c, out, h, c, lengths):
-        arrays = map(_turned, (gates, before_h, before_c, tanh_c, out))
-        gates, before_h, before_c, tanh_c, out = arrays
-        with scratch(gates, gates.shape[1:]) as from_h, scratch(h, h.shape) as taken:
-            for t, n in _steps(lengths, len(gates), reverse):
-                before_h[t, :n], before_c[t, :n] = h[:n], c[:n]
-                z = gates[t, :n]
-                z += xp.matmul(h[:n], turned_w_hh, out=from_h[:n])
+    def forward_rows(seen, gates, before_c, tanh_c, out, h, c, lengths):
+        seen, before_c, tanh_c, out = map(_turned, (seen, before_c, tanh_c, out))
+        gates = gates.transpose(1, 2, 0, 3)
+        with scratch(h, h.shape) as taken:
+            for t, n in _steps(lengths, len(seen), reverse):
+                seen[t, :n, width:-1], before_c[t, :n] = h[:n], c[:n]
+                z = by_panels(seen[t, :n], forward_panels, gates[t, :, :n])
                 xp.tanh(z, out=z)
-                (i, f, o, g), squashed = _parts(z)
-                squashed *= 0.5
-                squashed += 0.5  # σ(2 z) = (1 + tanh(z)) / 2
+                z[:3] *= 0.5
+                z[:3] += 0.5  # σ(2 z) = (1 + tanh(z)) / 2
+                i, f, o, g = z
                 c[:n] *= f
                 c[:n] += xp.multiply(i, g, out=taken[:n])
                 xp.tanh(c[:n], out=tanh_c[t, :n])
                 xp.multiply(o, tanh_c[t, :n], out=h[:n])
                 out[t, :n] = h[:n]
 
-    def backward_rows(gates, before_c, tanh_c, dout, dz, dh, dc, lengths):
-        arrays = map(_turned, (gates, before_c, tanh_c, dout, dz))
-        gates, before_c, tanh_c, dout, dz = arrays
-        with scratch(gates, gates.shape[1:]) as slopes:
-            for t, n in reversed(_steps(lengths, len(gates), reverse)):
-                (i, f, o, g), _ = _parts(gates[t, :n])
-                (di, df, do, dg), _ = _parts(dz[t, :n])
-                slope, dh_t, dc_t = slopes[:n], dh[:n], dc[:n]
-                _slopes(xp, gates[t, :n], slope)
+    def backward_rows(gates, before_c, tanh_c, dout, dz, dx, dh, dc, lengths):
+        before_c, tanh_c, dout, dx = map(_turned, (before_c, tanh_c, dout, dx))
+        gates, dz = gates.transpose(1, 2, 0, 3), dz.transpose(1, 2, 0, 3)
+        with scratch(gates, (2, *gates[0].shape)) as both:
+            for t, n in reversed(_steps(lengths, len(dout), reverse)):
+                slope, z = both[:, :, :n]
+                (i, f, o, g), (di, df, do, dg) = gates[t, :, :n], z
+                dh_t, dc_t = dh[:n], dc[:n]
                 dh_t += dout[t, :n]
                 xp.multiply(dh_t, tanh_c[t, :n], out=do)
                 dh_t *= o
@@ -127,27 +131,59 @@ def lstm(
                 xp.multiply(dc_t, g, out=di)
                 xp.multiply(dc_t, before_c[t, :n], out=df)
                 xp.multiply(dc_t, i, out=dg)
-                dz[t, :n] *= slope
+                z *= _slopes(xp, gates[t, :, :n], slope)
+                dz[:, t, :n] = z
                 dc_t *= f
-                xp.matmul(dz[t, :n], w_hh, out=dh_t)
+                dseen = by_panels(z, backward_panels).sum(0)
+                dx[t, :n], dh[:n] = dseen[:, :width], dseen[:, width:]
 
-    arrays = map(_turned, (gates, before_h, before_c, tanh_c, out))
-    _by_shares(forward_rows, *arrays, h, c, rows.lengths)
+    count, by_batch = gates[0].size, gates.transpose(2, 0, 1, 3)
+    arrays = *map(_turned, (before_c, tanh_c, out)), h, c, rows.lengths
+    _by_shares(forward_rows, count, _turned(seen), by_batch, *arrays)
+    backward_panels = panels(weight[..., :-1])
 
     def backward(dout, dh, dc):
-        dout, dz = rows.time_first(dout), xp.zeros_like(gates)
-        dh, dc = rows.ordered(dh), rows.ordered(dc)
-        arrays = map(_turned, (gates, before_c, tanh_c, dout, dz))
-        _by_shares(backward_rows, *arrays, dh, dc, rows.lengths)
-        dx, *dweights = _weight_gradients(inputs, before_h, dz, w_ih)
-        dbias = _unhalved(total(_flat(dz), 0))
+        dout, dh, dc = rows.time_first(dout), rows.ordered(dh), rows.ordered(dc)
+        dz = xp.zeros((4, *shape), h.dtype)
+        dx = xp.zeros((*shape[:2], width), h.dtype)
+        arrays = *map(_turned, (before_c, tanh_c, dout)), dz.transpose(2, 0, 1, 3)
+        arrays = by_batch, *arrays, _turned(dx), dh, dc, rows.lengths
+        _by_shares(backward_rows, count, *arrays)
+        turned = dz.reshape(4, -1, hidden).swapaxes(1, 2)  # (4, H, T · B)
+        dweight = _by_gate(product(turned, _flat(seen)[None])).reshape(4 * hidden, -1)
+        dw_ih, dw_hh, dbias = xp.split(dweight, [width, width + hidden], 1)
         states = rows.restored(dh), rows.restored(dc)
-        gradients = rows.batch_first(dx), *states, *map(_unhalved, dweights)
+        dbias = dbias[:, 0]
+        gradients = rows.batch_first(dx), *states, dw_ih, dw_hh, dbias, dbias
         wanted = x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh
-        return _like((*gradients, dbias, dbias), wanted)
+        return _like(gradients, wanted)
 
     results = rows.batch_first(out), rows.restored(h), rows.restored(c)
     return _like(results, (x, x, x)), backward
+
+
+def _joined_inputs(xp, inputs, hidden):
+    """(T, B, C + H + 1): x, a place for the state before, 1 for the bias."""
+    seen = xp.zeros((*inputs.shape[:2], inputs.shape[2] + hidden + 1), inputs.dtype)
+    seen[..., : inputs.shape[2]] = inputs
+    seen[..., -1] = 1
+    return seen
+
+
+def _joined_weights(xp, weight_ih, weight_hh, *biases):
+    """(4, H, C + H + 1), by which `_joined_inputs` give all gates, i, f, o, g."""
+    weight_ih, weight_hh = widen(weight_ih), widen(weight_hh)
+    bias = xp.zeros((len(weight_hh), 1), weight_hh.dtype)
+    for given in biases:
+        if given is not None:
+            bias += given[:, None]
+    joined = xp.concatenate([weight_ih, weight_hh, bias], 1)
+    return _by_gate(joined.reshape(4, -1, joined.shape[1]))
+
+
+def _by_gate(x):
+    """The gates i, f, g, o (4, …) with the sigmoids first: i, f, o, g; or back."""
+    return x[[0, 1, 3, 2]]
 
 
 class _Rows:
@@ -185,10 +221,10 @@ def _steps(lengths, count, reverse):
     return steps[::-1] if reverse else steps
 
 
-def _by_shares(function, first, *others):
-    """`by_rows` with one block a thread, if a step is worth it."""
-    parts = threads.get_num_threads() if len(first) * first.shape[2] >= SHARED else 1
-    by_rows(function, first, *others, size=parts * backend.BLOCK)
+def _by_shares(function, count, *arrays):
+    """`by_rows` with one block a thread, if `count` numbers a step are worth it."""
+    parts = threads.get_num_threads() if count >= SHARED else 1
+    by_rows(function, *arrays, size=parts * backend.BLOCK)
 
 
 def _project(inputs, weight, *biases):
@@ -207,38 +243,12 @@ def _weight_gradients(inputs, before, dz, weight):
     return dx, product(flat.T, _flat(inputs)), product(flat.T, _flat(before))
 
 
-def _halved(weight):
-    """Gates i, f, g, o -> i, f, o, g, the sigmoids' halved: they become tanhs too."""
-    if weight is None:
-        return None
-    i, f, g, o = _quarters(widen(weight))
-    return array_module(weight).concatenate([i * 0.5, f * 0.5, o * 0.5, g])
-
-
-def _unhalved(gradient):
-    i, f, o, g = _quarters(gradient)
-    return array_module(gradient).concatenate([i * 0.5, f * 0.5, g, o * 0.5])
-
-
-def _quarters(x):
-    n = len(x) // 4
-    return x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :]
-
-
-def _parts(z):
-    """The four gates (B, H) of z (B, 4 H), and the first three as one, all views."""
-    n = z.shape[1] // 4
-    return [z[:, k * n : (k + 1) * n] for k in range(4)], z[:, : 3 * n]
-
-
 def _slopes(xp, gates, out):
-    """d gates / dz: 2 y (1 - y) of the sigmoids, whose z was halved, 1 - y² of g."""
-    _, squashed = _parts(out)
+    """d gates / dz, in `out`: y - y² of the sigmoids, 1 - y² of g."""
     xp.multiply(gates, gates, out=out)
-    n = squashed.shape[1]
-    squashed -= gates[:, :n]
-    squashed *= -2
-    xp.subtract(1, out[:, n:], out=out[:, n:])
+    xp.subtract(gates[:3], out[:3], out=out[:3])
+    xp.subtract(1, out[3], out=out[3])
+    return out
 
 
 def _flat(x):
