@@ -32,6 +32,7 @@ from .creation import (
 )
 from .operators import maximum, minimum, where
 from .random import seed
+from .recompute import checkpoint
 from .shaping import cat, einsum, stack
 from .tensor import Tensor
 from .threads import get_num_threads, set_num_threads

@@ -20,7 +20,7 @@ def check_floats(name, **tensors):
     for key, x in given.items():
         checks.kind(f"{name}: {key}", x, Tensor)
     dtypes = {key: x.dtype for key, x in given.items()}
-    if len(set(dtypes.values())) > 1 or next(iter(dtypes.values())).kind != "f":
+    if len(set(dtypes.values())) > 1 or not checks.is_float(dtypes[first]):
         said = ", ".join(f"{key} {dtype}" for key, dtype in dtypes.items())
         raise TypeError(f"{name} needs one floating dtype throughout, not {said}")
     backend.array_module(*(x.array for x in given.values()))
@@ -38,9 +38,34 @@ def ids_array(ids, name):
     return array
 
 
-def check_ids(array, count, name, what):
-    """Raises IndexError unless all ids are in 0 … count - 1; `what` they number."""
-    if not array.size:
+def bounds_of(array):
+    """(lowest, next lowest, highest) of whole numbers on the CPU, for `check_ids`.
+
+    None where there is nothing to know: for a GPU's arrays, other numbers, no numbers.
+    """
+    known = backend.device_of(array) == "cpu" and array.dtype.kind in "iu"
+    if not known or not array.size:
+        return None
+    low, high = int(array.min()), int(array.max())
+    above = array[array != low]
+    return low, int(above.min()) if above.size else high, high
+
+
+def known_bounds(ids):
+    """What is known of ids on a GPU without waiting for it: see `bounds_of`; or None.
+
+    They were noted when the ids were sent there. A view's lie within them.
+    """
+    return ids.version[2] if isinstance(ids, Tensor) else None
+
+
+def check_ids(array, count, name, what, bounds=None):
+    """Raises IndexError unless all ids are in 0 … count - 1; `what` they number.
+
+    Known `bounds` within them save the look at the array, for which a GPU must be
+    waited for.
+    """
+    if not array.size or (bounds and bounds[0] >= 0 and bounds[2] < count):
         return
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= count:

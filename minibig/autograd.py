@@ -17,6 +17,7 @@ from contextlib import ContextDecorator
 import numpy as np
 
 from .backend import add, array_module, is_array, total
+from .checks import is_float
 
 _orders = itertools.count()
 
@@ -24,6 +25,7 @@ _orders = itertools.count()
 class _Mode(threading.local):
     recording = True
     debugging = None  # or what to look for
+    bfloat16 = False  # whether tensors may be of it
 
 
 mode = _Mode()
@@ -95,6 +97,11 @@ class Node:
 
     def release(self):
         self.parents, self.backward, self.versions = (), None, ()
+
+
+def next_order():
+    """A number above those of all Nodes so far, and below those of the ones to come."""
+    return next(_orders)
 
 
 def run_backward(node, index, gradient, retain_graph):
@@ -260,7 +267,7 @@ def _is_bad(arrays):
 
 
 def _any_nan(x):
-    return is_array(x) and x.dtype.kind == "f" and array_module(x).isnan(x).any()
+    return is_array(x) and is_float(x.dtype) and array_module(x).isnan(x).any()
 
 
 def _calling_line():

@@ -60,8 +60,15 @@ def choice(name, value, words):
     return value
 
 
+def is_float(dtype):
+    """Whether a dtype is of floating-point numbers, which bfloat16 does not say."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
 def dtype(value):
     """The NumPy dtype that `value` names, if it is one of numbers or booleans."""
+    if isinstance(value, np.dtype) and is_float(value):
+        return value
     try:
         found = np.dtype(value) if isinstance(value, (str, type, np.dtype)) else None
     except TypeError:

@@ -3,6 +3,7 @@
 import builtins
 
 from . import backend, checks
+from .arguments import bounds_of
 from .ops import elementwise
 from .tensor import Tensor, apply
 
@@ -60,7 +61,9 @@ def to(x, target):
     if isinstance(target, str) and target in ("cpu", "cuda"):
         if target == x.device:
             return x
-        return apply(_move, x, device=backend.check_device(target))
+        moved = apply(_move, x, device=backend.check_device(target))
+        moved.version[2] = bounds_of(x.array) if target == "cuda" else None
+        return moved
     try:
         dtype = checks.dtype(target)
     except TypeError as error:

@@ -9,6 +9,7 @@ import operator
 import numpy as np
 
 from . import backend, checks
+from .arguments import bounds_of, known_bounds
 from .random import generator
 from .tensor import Tensor
 
@@ -33,7 +34,15 @@ def _sizes(sizes):
 
 def _place(array, dtype, device, requires_grad):
     array = array.astype(_dtype(dtype), copy=False)
-    return Tensor(backend.to_device(array, _device(device)), requires_grad)
+    return _sent(array, _device(device), requires_grad)
+
+
+def _sent(array, device, requires_grad=False):
+    """A Tensor of an array of the CPU, on `device`."""
+    out = Tensor(backend.to_device(array, device), requires_grad)
+    if device != "cpu":
+        out.version[2] = bounds_of(array)
+    return out
 
 
 def _dtype(dtype):
@@ -51,6 +60,7 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False):
     is "cpu" or "cuda", the default device if not given (arrays and Tensors stay where
     they are). Raises TypeError for what is no number, ValueError for ragged lists.
     """
+    bounds = known_bounds(data)
     if isinstance(data, Tensor):
         data = data.array
     if not backend.is_array(data):
@@ -60,11 +70,15 @@ def tensor(data, *, dtype=None, device=None, requires_grad=False):
     if data.dtype.kind not in "fiub":
         raise TypeError(f"a tensor holds numbers; this is data of dtype {data.dtype}")
     dtype = data.dtype if dtype is None else checks.dtype(dtype)
-    array = backend.to_device(data, _device(device))
-    array = array.astype(dtype, order="C", copy=True)
+    array = data.astype(dtype, order="C", copy=True)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    return Tensor(array, requires_grad)
+    device = _device(device)
+    if backend.device_of(array) == "cpu":
+        return _sent(array, device, requires_grad)
+    out = Tensor(backend.to_device(array, device), requires_grad)
+    out.version[2] = bounds if device != "cpu" and dtype == data.dtype else None
+    return out
 
 
 def _from_python(data, dtype):

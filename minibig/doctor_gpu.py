@@ -134,13 +134,22 @@ def _describe(report, cupy, count):
             f"{properties['major']}.{properties['minor']}, {total / 1e9:.1f} GB, "
             f"{free / 1e9:.1f} GB free",
         )
+    _describe_memory(report, cupy)
+
+
+def _describe_memory(report, cupy):
+    """What CuPy holds on the GPU, and the memory through which transfers go: that of
+    this machine which is pinned, so that a copy to the GPU need not be waited for."""
     pool = cupy.get_default_memory_pool()
     limit = pool.get_limit()
     report.add(
         "memory pool",
         f"{pool.used_bytes() / 1e6:.0f} MB used of {pool.total_bytes() / 1e6:.0f} MB "
-        f"held, {f'limit {limit / 1e9:.1f} GB' if limit else 'no limit'}",
+        f"held in {pool.n_free_blocks()} free blocks and those in use, "
+        f"{f'limit {limit / 1e9:.1f} GB' if limit else 'no limit'}",
     )
+    pinned = cupy.get_default_pinned_memory_pool()
+    report.add("pinned memory", f"{pinned.n_free_blocks()} free blocks, for transfers")
 
 
 def _try_kernels(report, cupy, install):

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from . import backend, checks
-from .arguments import beside, check_floats, check_ids, ids_array
+from .arguments import beside, check_floats, check_ids, ids_array, known_bounds
 from .creation import shape_of, tensor
 from .images import avg_pool2d, batch_norm, conv2d, max_pool2d
 from .losses import (
@@ -139,7 +139,8 @@ def embedding(ids, weight):
     array = ids_array(ids, "embedding")
     if weight.ndim != 2:
         raise ValueError(f"embedding: weight must be (V, C), not {weight.shape}")
-    check_ids(array, len(weight), "embedding", "rows in the table (the vocabulary)")
+    what = "rows in the table (the vocabulary)"
+    check_ids(array, len(weight), "embedding", what, known_bounds(ids))
     return apply(indexing.embedding, weight, ids=beside(array, weight))
 
 
@@ -147,7 +148,7 @@ def one_hot(ids, num_classes):
     """Zeros with a 1 at each id: ids (...) -> (..., num_classes), int64."""
     array = ids_array(ids, "one_hot")
     checks.whole("one_hot: num_classes", num_classes, 1)
-    check_ids(array, num_classes, "one_hot", "classes")
+    check_ids(array, num_classes, "one_hot", "classes", known_bounds(ids))
     xp = backend.array_module(array)
     return Tensor((array[..., None] == xp.arange(num_classes)).astype("int64"))
 
@@ -182,15 +183,15 @@ def scaled_dot_product_attention(
     if scale is not None:
         checks.number(f"{name}: scale", scale)
     lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
-    flat = not lead
-    lead = lead or (1,)
-    q, k, v = (x.expand(*lead, *x.shape[-2:]) for x in (q, k, v))
-    bias, mask = _split_mask(attn_mask, (*lead, q.shape[-2], k.shape[-2]), q)
+    if not lead:
+        q, k, v = (x.unsqueeze(0) for x in (q, k, v))
+    shape = (*(lead or (1,)), q.shape[-2], k.shape[-2])
+    bias, mask = _split_mask(attn_mask, shape, q)
     out = apply(
         attention.scaled_dot_product_attention, q, k, v, bias, mask=mask,
         is_causal=is_causal, offset=offset, scale=scale, dropout_p=dropout_p,
     )  # fmt: skip
-    return out[0] if flat else out
+    return out if lead else out[0]
 
 
 def _group_size(q, k, v):
@@ -242,7 +243,7 @@ def _split_mask(attn_mask, shape, q):
     backend.array_module(mask.array, q.array)
     if mask.dtype == bool:
         return None, mask.array
-    if mask.dtype.kind != "f":
+    if not mask.is_floating_point():
         raise TypeError(f"attention: a mask holds booleans or floats, not {mask.dtype}")
     return mask.to(q.dtype), None
 

@@ -22,7 +22,7 @@ def _writable(x, name):
             "do it under minibig.no_grad(), or make a new tensor instead"
         )
     if not getattr(x.array.flags, "writeable", True) or _repeated(x.array):
-        x.array, x.version = x.array.copy(), [0, None]  # no longer a view
+        x.array, x.version = x.array.copy(), [0, None, None]  # no longer a view
     return x.array
 
 

@@ -19,7 +19,7 @@ from .tensor import Tensor, apply
 def promote(*dtypes):
     """The dtype of a result: the wider float; a float before whole numbers; no float64
     unless there was one."""
-    floats = [d for d in dtypes if d.kind == "f"]
+    floats = [d for d in dtypes if checks.is_float(d)]
     return np.result_type(*(floats or dtypes))
 
 
@@ -58,7 +58,8 @@ def _number_or_tensor(x, other):
 
 def _fit_number(x, number):
     """A tensor of whole numbers meets a float as float32, as in PyTorch."""
-    return x.to("float32") if isinstance(number, float) and x.dtype.kind != "f" else x
+    whole = isinstance(number, float) and not x.is_floating_point()
+    return x.to("float32") if whole else x
 
 
 def check_broadcast(name, first, second):
@@ -74,7 +75,7 @@ def check_broadcast(name, first, second):
 
 def _floating(x):
     x = x if isinstance(x, Tensor) else tensor(x)
-    return x if x.dtype.kind == "f" else x.to("float32")
+    return x if x.is_floating_point() else x.to("float32")
 
 
 def add(a, b):

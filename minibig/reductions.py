@@ -65,7 +65,7 @@ def _need(least, name, x, axis):
 
 
 def _float(x, name):
-    if x.dtype.kind != "f":
+    if not x.is_floating_point():
         raise TypeError(
             f"{name} needs floating-point numbers, not {x.dtype}: use .float()"
         )

@@ -10,9 +10,9 @@ import weakref
 
 import numpy as np
 
-from . import backend
+from . import backend, checks
 from .autograd import Node, mode, owner_of, run_backward, watch_forward
-from .ops import indexing
+from .ops import bfloat16, indexing
 
 
 class Tensor:
@@ -44,7 +44,9 @@ class Tensor:
         self.grad = None
         self.node = None
         self.index = 0  # which output of the node
-        self.version = [0, None]  # changes in place, and whose memory they hit
+        # Changes in place, whose memory they hit, and of ids that came from the CPU
+        # (lowest, next, highest): to check them nobody needs to wait for a GPU.
+        self.version = [0, None, None]
         self.hooks = None
         if requires_grad:
             self.requires_grad_()
@@ -96,7 +98,7 @@ class Tensor:
         return self.array.size
 
     def is_floating_point(self):
-        return self.dtype.kind == "f"
+        return checks.is_float(self.dtype)
 
     def __len__(self):
         if not self.ndim:
@@ -128,7 +130,7 @@ class Tensor:
 
     def requires_grad_(self, requires_grad=True):
         """Asks for a gradient (or no longer); returns the tensor."""
-        if requires_grad and self.dtype.kind != "f":
+        if requires_grad and not self.is_floating_point():
             raise TypeError(
                 f"only floating-point tensors have gradients, this one is {self.dtype}"
             )
@@ -219,7 +221,7 @@ class Tensor:
     def changed(self):
         """Notes that the array was changed in place; backward checks this."""
         self.version[0] += 1
-        self.version[1] = owner_of(self.array)
+        self.version[1:] = owner_of(self.array), None
 
     def __getitem__(self, index):
         try:
@@ -235,7 +237,10 @@ def apply(op, *inputs, **settings):
     recorded as a parent if it requires a gradient, or was computed from one that does.
     """
     arrays = [x.array if isinstance(x, Tensor) else x for x in inputs]
-    results, backward = op(*arrays, **settings)
+    if mode.bfloat16:
+        results, backward = bfloat16.computed(op, arrays, settings)
+    else:
+        results, backward = op(*arrays, **settings)
     several = type(results) is tuple
     if not several:
         results = (results,)
@@ -271,7 +276,7 @@ def _record(op, inputs, tensors, out, backward):
     outputs = tuple((x.array.shape, x.array.dtype) for x in out)
     node = Node(op, parents, backward, versions, outputs)
     for i, x in enumerate(out):
-        if x.array.dtype.kind == "f":
+        if checks.is_float(x.array.dtype):
             x.requires_grad, x.node, x.index = True, node, i
 
 

@@ -4,14 +4,45 @@ Its arrays hide a NumPy array where NumPy cannot see it: nothing is converted, n
 array mixes with them, reductions give 0-d arrays. The module offers only functions that
 CuPy 14 has, with CuPy's parameters. Where CuPy goes wrong silently it is stricter:
 writing to one place twice (an index with repeats, a broadcast view) raises. Index
-arrays that reach out of bounds wrap around, as on a GPU.
+arrays that reach out of bounds wrap around, as on a GPU. `watched` tells what would
+make the CPU wait for the GPU, and what would take one of CuPy's slow paths.
 """
 
 import types
+from contextlib import contextmanager
 
 import numpy as np
 
+_watches = []
+
+
+@contextmanager
+def watched():
+    """Within it, what happens is noted: `.waits`, what makes the CPU wait for the GPU,
+    and `.slow`, what CuPy does by a slow path."""
+    watch = types.SimpleNamespace(waits=[], slow=[])
+    _watches.append(watch)
+    try:
+        yield watch
+    finally:
+        _watches.remove(watch)
+
+
+def waits(what):
+    """Notes that `what` makes the CPU wait until the GPU has done all before."""
+    for watch in _watches:
+        watch.waits.append(what)
+
+
+def is_slow(what):
+    """Notes that CuPy does `what` by a slow path."""
+    for watch in _watches:
+        watch.slow.append(what)
+
+
 SCALARS = (bool, int, float, np.bool_, np.number)
+
+WAITING = {"bincount", "flatnonzero", "nonzero", "tolist"}  # CuPy waits inside them
 
 METHODS = {
     "all": "axis out! keepdims",
@@ -87,9 +118,11 @@ class ndarray:
         )
 
     def get(self, stream=None, order="C", out=None, blocking=True):
+        waits("get")
         return self._hidden.copy(order)
 
     def item(self):
+        waits("item")
         return self._hidden.item()
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
@@ -112,9 +145,11 @@ class ndarray:
         return wrap(self._hidden.swapaxes(axis1, axis2), self)
 
     def __getitem__(self, index):
+        _note_masks(index)
         return wrap(self._hidden[_index(index, self.shape)], self)
 
     def __setitem__(self, index, value):
+        _note_masks(index)
         index, held = _index(index, self.shape), self._hidden
         if not isinstance(value, (ndarray, *SCALARS)):
             raise TypeError(f"Unsupported type {type(value)}: assignment to CuPy array")
@@ -132,18 +167,23 @@ class ndarray:
         return (self[i] for i in range(len(self)))
 
     def __bool__(self):
+        waits("bool()")
         return bool(self._hidden)
 
     def __int__(self):
+        waits("int()")
         return int(self._hidden)
 
     def __float__(self):
+        waits("float()")
         return float(self._hidden)
 
     def __repr__(self):
+        waits("repr")
         return repr(self._hidden)
 
     def __format__(self, spec):
+        waits("format")
         return format(self._hidden, spec)
 
 
@@ -173,7 +213,7 @@ def operand(x):
 
 def known(dtype):
     dtype = np.dtype(dtype)
-    if dtype.char not in "?bBhHiIlLqQefdFD":
+    if dtype.char not in "?bBhHiIlLqQefdFD" and dtype.name != "bfloat16":
         raise ValueError(f"Unsupported dtype {dtype}")
     return dtype
 
@@ -183,6 +223,13 @@ def refuse_broadcast_target(held):
     axes = zip(held.strides, held.shape, strict=True)
     if held.size and any(s == 0 and n > 1 for s, n in axes):
         raise RuntimeError("CuPy: writing to a broadcast view is undefined")
+
+
+def _note_masks(index):
+    """CuPy counts the True of a mask, to know the shape, and waits for the count."""
+    for part in index if isinstance(index, tuple) else (index,):
+        if getattr(getattr(part, "dtype", None), "kind", "") == "b":
+            waits("a boolean mask as an index")
 
 
 def _index(index, shape):
@@ -257,6 +304,8 @@ def _method(name, specification):
     parameters = specification.split()
 
     def method(self, *args, **kwargs):
+        if name in WAITING:
+            waits(name)
         bound, out = bind(f"ndarray.{name}", parameters, args, kwargs)
         return call(getattr(self._hidden, name), (), bound, self, out)
 

@@ -8,13 +8,16 @@ import types
 
 import numpy as np
 from strict_array import (
+    WAITING,
     bind,
     call,
     checked,
+    is_slow,
     known,
     ndarray,
     operand,
     refuse_broadcast_target,
+    waits,
     wrap,
 )
 
@@ -101,6 +104,8 @@ def _function(name, specification):
     names = [p.strip("!?*") for p in first]
 
     def function(*args, **kwargs):
+        if name in WAITING:
+            waits(name)
         bound, out = bind(name, parameters, args, kwargs)
         source = args[0] if args and isinstance(args[0], ndarray) else None
         if name == "broadcast_to" and source.shape == _sizes(bound["shape"]):
@@ -138,7 +143,15 @@ class ufunc:
         if self.__name__ != "add":
             raise NotImplementedError(f"CuPy has no {self.__name__}.reduceat")
         array, indices = checked("reduceat", "array!", array), operand(indices)
-        return wrap(self.inner.reduceat(array, indices, axis, dtype))
+        # As CuPy: differences of running sums, whose rounding stays in small sums.
+        shape = [1 if i == axis else n for i, n in enumerate(array.shape)]
+        running = np.cumsum(array, axis, dtype)
+        running = np.concatenate([np.zeros(shape, running.dtype), running], axis)
+        ends = np.append(indices, array.shape[axis])
+        begins, ends = ends[:-1], ends[1:]
+        sums = np.take(running, ends, axis) - np.take(running, begins, axis)
+        alone = (begins >= ends).reshape(-1, *[1] * (array.ndim - axis - 1))
+        return wrap(np.where(alone, np.take(array, begins, axis, mode="wrap"), sums))
 
 
 def _operator(name, function, reflected=False, inplace=False):
@@ -163,8 +176,22 @@ def _defers_to(other):
 
 def matmul(a, b, out=None, dtype=None):
     a, b = checked("matmul", "a!", a), checked("matmul", "b!", b)
-    bound = {} if out is None else {"out": out._hidden}
-    return call(np.matmul, (a, b), bound, None, out)
+    folded = max(a.ndim, b.ndim) < 3 or not a.size or not b.size
+    if not folded and (min(a.ndim, b.ndim) < 2 or a.shape[:-2] != b.shape[:-2]):
+        is_slow(f"matmul of {a.shape} and {b.shape}: fold the batch into the rows")
+    result = np.result_type(a, b)
+    if result == np.float16:  # added up in float32
+        a, b = a.astype(np.float32), b.astype(np.float32)
+    if result.name == "bfloat16":
+        if max(a.ndim, b.ndim) > 2:
+            raise TypeError("CuPy crashes on a matmul of bfloat16 with more axes")
+        a, b = a.astype(np.float32), b.astype(np.float32)
+    y = call(np.matmul, (a, b), {}, None, None)
+    if out is None:
+        return wrap(y._hidden.astype(result, copy=False))
+    refuse_broadcast_target(out._hidden)
+    np.copyto(out._hidden, y._hidden.astype(result, copy=False), casting="same_kind")
+    return out
 
 
 def einsum(subscripts, *operands, dtype=None, optimize=False):
@@ -179,8 +206,18 @@ def where(condition, x=None, y=None):
     if condition.dtype != bool:
         condition = condition.astype(bool)
     if x is None and y is None:
+        waits("where of a condition alone")
         return wrap(np.nonzero(condition))
+    if any(getattr(a, "dtype", condition.dtype).name == "bfloat16" for a in (x, y)):
+        raise TypeError("CuPy's where has no bfloat16")
     return wrap(np.where(condition, operand(x), operand(y)))
+
+
+def copyto(dst, src, casting="same_kind", where=None):
+    target, source = checked("copyto", "dst!", dst), operand(src)
+    refuse_broadcast_target(target)
+    chosen = True if where is None else checked("copyto", "where!", where)
+    np.copyto(target, source, casting=casting, where=chosen)
 
 
 def atleast_1d(*arys):
@@ -226,7 +263,7 @@ def _fill_module():
         setattr(module, name, ufunc(name))
     module.abs = module.absolute
     for function in (
-        matmul, einsum, where, array, asarray, asnumpy, atleast_1d, __getattr__
+        matmul, einsum, where, array, asarray, asnumpy, copyto, atleast_1d, __getattr__
     ):  # fmt: skip
         setattr(module, function.__name__, function)
     for name in ("float16", "float32", "float64", "int32", "int64", "bool_", "uint8",

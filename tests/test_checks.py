@@ -110,7 +110,7 @@ ATTENTION = {"attn_mask": None, "dropout_p": 0.0, "is_causal": False, "scale": N
 FIT = {
     "loader": ROWS, "loss": training.classification_loss, "steps": 1, "schedule": None,
     "clip_norm": 1.0, "accumulate": 1, "evaluate_every": 1, "monitor": "loss",
-    "callbacks": (), "save_every": 1, "processes": 1,
+    "callbacks": (), "save_every": 1, "processes": 1, "precision": "fp32",
 }  # fmt: skip
 
 # name: (function, arguments that are right, settings that are right)
@@ -200,6 +200,23 @@ CALLS = {
     "perplexity": (metrics.perplexity, ([1.0],), {}),
     "fit": (fit, (), FIT),
     "Evaluation": (training.Evaluation, (ROWS, training.classification_loss, {}), {}),
+    "clean_text": (data.clean_text, ("a b",), {"form": "NFC"}),
+    "remove_boilerplate": (data.remove_boilerplate, (["a", "b"], 0.5), {}),
+    "near_duplicates": (data.near_duplicates, (["a b", "a b"], 0.5, 2), {}),
+    "deduplicate": (data.deduplicate, (["a b", "a b"], 0.5, 2), {}),
+    "Standardizer": (data.Standardizer, ([[1.0, 2.0]],), {}),
+    "LogUniform": (training.LogUniform, (0.1, 1.0), {}),
+    "Uniform": (training.Uniform, (0.1, 1.0), {}),
+    "grid": (training.grid, ({"x": (1, 2)},), {}),
+    "sample": (training.sample, ({"x": (1, 2)}, 3, 0), {}),
+    "search": (
+        training.search, (lambda x: {"loss": x}, [{"x": 1}]),
+        {"monitor": "loss", "largest": False},
+    ),
+    "GradScaler": (training.GradScaler, (65536.0, 2000), {}),
+    "checkpoint": (mb.checkpoint, (F.relu, X), {}),
+    "freeze": (training.freeze, (nn.Linear(3, 2), "*bias"), {}),
+    "parameter_groups": (training.parameter_groups, (LAYER, {"*": {"lr": 0.1}}), {}),
 }  # fmt: skip
 
 

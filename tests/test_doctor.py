@@ -46,11 +46,13 @@ def fake_cupy(*, count=1, error=None, kernel_error=None, driver=13000, factor=2)
         memGetInfo=lambda: (3 * 10**9, 8 * 10**9),
     )
     pool = types.SimpleNamespace(
-        used_bytes=lambda: 0, total_bytes=lambda: 5 * 10**6, get_limit=lambda: 0
-    )
+        used_bytes=lambda: 0, total_bytes=lambda: 5 * 10**6, get_limit=lambda: 0,
+        n_free_blocks=lambda: 2,
+    )  # fmt: skip
     return types.SimpleNamespace(
         __version__="14.2.0", RawModule=RawModule, asarray=np.asarray,
         asnumpy=np.asarray, get_default_memory_pool=lambda: pool,
+        get_default_pinned_memory_pool=lambda: pool,
         cuda=types.SimpleNamespace(runtime=runtime, Device=Device),
     )  # fmt: skip
 
@@ -167,7 +169,9 @@ def test_a_gpu_is_described_and_its_kernels_run(machine):
     assert rows["NVIDIA driver"] == "580.65 (Fake GPU)"
     assert rows["CUDA"] == "driver for 13.0, CuPy's runtime 12.9"
     assert rows["GPU"] == "Fake GPU, compute capability 9.0, 8.0 GB, 3.0 GB free"
-    assert rows["memory pool"] == "0 MB used of 5 MB held, no limit"
+    held = "0 MB used of 5 MB held in 2 free blocks and those in use, no limit"
+    assert rows["memory pool"] == held
+    assert rows["pinned memory"] == "2 free blocks, for transfers"
     assert rows["CUDA kernel"] == rows["CUDA headers"] == "compiled, ran, right"
     assert advice == []
 

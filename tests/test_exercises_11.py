@@ -18,14 +18,23 @@ def test_causal_loss_is_the_librarys_cross_entropy():
     assert np.isclose(nb11.causal_loss.solution(logits, ids, lengths), wanted)
 
 
-@pytest.mark.parametrize("setting", ["temperature", "top_p"])
 @pytest.mark.parametrize("value", [0.3, 0.8, 1.0])
-def test_the_library_draws_by_the_same_probabilities(setting, value):
+def test_the_library_draws_by_the_same_probabilities(value):
     logits = np.random.default_rng(0).standard_normal(8)
-    exercise = getattr(nb11, setting)
-    p = nb11._softmax(logits) if setting == "top_p" else logits
-    sums = np.cumsum(exercise.solution(p, value))
+    sums = np.cumsum(nb11.top_p.solution(nb11._softmax(logits), value))
     wanted = np.searchsorted(sums, np.random.default_rng(1).random(500), "right")
     copies = np.tile(logits, (500, 1))
-    drawn = generation.choose(copies, np.random.default_rng(1), **{setting: value})
+    drawn = generation.choose(copies, np.random.default_rng(1), top_p=value)
     assert np.array_equal(drawn, wanted)
+
+
+@pytest.mark.parametrize("case", nb11.cached_step.cases, ids=lambda case: case.name)
+def test_cached_step_is_the_librarys_grouped_attention(case):
+    q, keys, values, lengths = case.make()
+    real = np.arange(keys.shape[2]) < lengths[:, None]
+    wanted = F.scaled_dot_product_attention(
+        mb.tensor(q[:, :, None]), mb.tensor(keys), mb.tensor(values),
+        real[:, None, None], enable_gqa=True,
+    )  # fmt: skip
+    found = nb11.cached_step.solution(q, keys, values, lengths)
+    assert np.allclose(found, wanted.numpy()[:, :, 0])

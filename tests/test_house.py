@@ -15,6 +15,7 @@ FLOORS = (
     {"checks"},
     {"threads", "random", "safetensors"},
     {"backend", "files"},
+    {"kernels"},
     {"ops"},
     {"autograd", "tensor", "display"},
     {
@@ -30,6 +31,7 @@ FLOORS = (
         "functional",
         "images",
         "losses",
+        "recompute",
         "recurrence",
         "gradcheck",
         "nn",

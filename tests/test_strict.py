@@ -266,6 +266,24 @@ def _gpt(device, **settings):
     return models.GPT(models.GPTConfig(**SIZES, **settings)).to(device)
 
 
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_training_goes_on_where_the_model_is_moved(strict, make):
+    ids = np.random.default_rng(1).integers(0, 11, (3, 9))
+    ends = []
+    for devices in (("cpu", "cpu", "cpu"), ("cuda", "cpu", "cuda")):
+        mb.seed(4)
+        model = nn.Sequential(nn.Embedding(11, 8), nn.GELU(), nn.Linear(8, 11))
+        optimizer = make(list(model.parameters()))
+        for device in devices:
+            model.to(device)
+            targets = mb.tensor(ids[:, 1:], device=device)
+            F.cross_entropy(model(ids[:, :-1]), targets).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        ends.append([p.numpy() for p in model.parameters()])
+    _close(ends[1], ends[0])
+
+
 def test_gpt_trains_as_on_the_cpu(strict):
     ids = np.random.default_rng(1).integers(0, 11, (3, 9))
     runs = [
@@ -313,6 +331,24 @@ def test_model_goes_to_the_device_and_back_with_its_weights(strict, tmp_path):
     model.to("cpu").load_state_dict(on_device)
     for name, array in model.state_dict().items():
         assert np.array_equal(array, before[name]), name
+
+
+def test_metrics_take_what_lies_on_the_device(strict):
+    predictions = mb.tensor([1, 0, 2, 2], device="cuda")
+    targets = mb.tensor([1, 0, 1, 2], device="cuda")
+    assert training.accuracy(predictions, targets) == 0.75
+    assert training.f1(predictions, targets, average="macro") == pytest.approx(7 / 9)
+    matrix = training.confusion_matrix(predictions, targets)
+    assert matrix.tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
+    assert training.perplexity(mb.zeros(3, device="cuda")) == 1.0
+
+
+def test_checkpoint_goes_on_with_the_other_device(strict, tmp_path):
+    expected = _fit("cpu", 6, None)[0]
+    for first, second in (("cuda", "cpu"), ("cpu", "cuda")):
+        _fit(first, 4, tmp_path / first)
+        losses = _fit(second, 6, tmp_path / first)[0]
+        assert losses == pytest.approx(expected, rel=1e-5)
 
 
 def _fit(device, steps, folder):

@@ -6,6 +6,7 @@ import operator
 import numpy as np
 import pytest
 import strict_module
+from strict_array import watched
 
 
 @pytest.fixture
@@ -76,6 +77,63 @@ def test_stand_in_refuses_what_is_undefined_on_a_gpu(xp, x):
         xp.broadcast_to(x, (2, 2, 3))[...] = 0
     with pytest.raises(ValueError, match="stable"):
         xp.argsort(x, kind="quicksort")
+
+
+WAITING = {
+    "get": lambda xp, x: x.get(),
+    "asnumpy": lambda xp, x: xp.asnumpy(x),
+    "item": lambda xp, x: x[0, 0].item(),
+    "float": lambda xp, x: float(x[0, 0]),
+    "a condition": lambda xp, x: bool(x[0, 0] > 0),
+    "if": lambda xp, x: 1 if x.any() else 0,
+    "tolist": lambda xp, x: x.tolist(),
+    "printing": lambda xp, x: f"{x} {x!r}",
+    "a mask as an index": lambda xp, x: x[x > 1],
+    "assigning by a mask": lambda xp, x: operator.setitem(x, x > 1, 0),
+    "nonzero": lambda xp, x: x.nonzero(),
+    "flatnonzero": lambda xp, x: xp.flatnonzero(x),
+    "where alone": lambda xp, x: xp.where(x > 1),
+    "bincount": lambda xp, x: xp.bincount(xp.asarray([0, 2])),
+}
+
+
+@pytest.mark.parametrize("call", WAITING.values(), ids=WAITING)
+def test_stand_in_notes_what_makes_the_cpu_wait(xp, x, call):
+    with watched() as seen:
+        xp.sqrt(x * 2 + xp.asarray([1.0, 2.0, 3.0]))[[0, 1]].sum().astype("float64")
+    assert seen.waits == []
+    with watched() as seen:
+        call(xp, x)
+    assert seen.waits != []
+
+
+def test_stand_in_notes_slow_products(xp):
+    a, b = xp.ones((4, 2, 3)), xp.ones((3, 5))
+    with watched() as seen:
+        xp.ones((2, 3)) @ b
+        a @ xp.ones((4, 3, 5))
+    assert seen.slow == []
+    with watched() as seen:
+        a @ b
+        a @ xp.ones(3)
+    assert len(seen.slow) == 2
+
+
+def test_stand_in_adds_up_runs_as_cupy(xp):
+    """Differences of running sums: what is small beside them is lost."""
+    x = xp.asarray(np.float32([2.0**24, 1, 1, 1]))
+    assert xp.add.reduceat(x, xp.asarray([0, 1])).get().tolist() == [2.0**24, 0]
+    wide = xp.add.reduceat(x, xp.asarray([0, 1, 1]), dtype="float64")
+    assert wide.get().tolist() == [2.0**24, 1, 3]
+
+
+def test_stand_in_has_of_bfloat16_what_cupy_has(xp):
+    kind = pytest.importorskip("ml_dtypes", reason="needs ml_dtypes").bfloat16
+    x = xp.asarray(np.ones((2, 2), kind))
+    assert (x @ x).dtype == (x + x).dtype == x.dtype == kind
+    for call in (lambda: x[None] @ x[None], lambda: xp.where(x > 0, x, 0)):
+        with pytest.raises(TypeError, match=r"CuPy.*bfloat16"):
+            call()
 
 
 def test_stand_in_has_the_parameters_of_cupy():

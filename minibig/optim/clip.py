@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from .. import checks
 from ..backend import array_module
 from ..tensor import Tensor
@@ -10,28 +12,42 @@ from .optimizer import number
 
 
 def clip_grad_norm_(parameters, max_norm, *, error_if_nonfinite=False):
-    """The Euclidean norm of all gradients together, before clipping, as a float.
+    """The Euclidean norm of all gradients together, before clipping: a Tensor, 0-d.
 
     Gradients are scaled in place by max_norm / (norm + 1e-6) where that is below 1
     (arXiv 1211.5063, algorithm 1; the 1e-6 is PyTorch's). Parameters without a gradient
     are passed over. A norm that is NaN or infinite spoils all gradients, visibly; with
-    `error_if_nonfinite` it raises RuntimeError before any is changed.
+    `error_if_nonfinite` it raises RuntimeError before any is changed (and on a GPU
+    waits for it, which otherwise nothing here does).
     """
-    max_norm = checks.number("max_norm", max_norm, 0, finite=False)
+    max_norm = float(checks.number("max_norm", max_norm, 0, finite=False))
     gradients = _gradients(parameters)
-    norm = _norm([gradient.array for gradient in gradients])
+    norm = grad_norm(gradients)
     if error_if_nonfinite and not math.isfinite(norm):
         raise RuntimeError(
-            f"the norm of the gradients is {norm}, they cannot be clipped: the loss "
-            "diverged; minibig.debug() finds the op that made the first NaN"
+            f"the norm of the gradients is {float(norm)}, they cannot be clipped: the "
+            "loss diverged; minibig.debug() finds the op that made the first NaN"
         )
-    scale = float(max_norm) / (norm + 1e-6)
-    if not scale >= 1:  # true for NaN too
+    xp = array_module(norm)
+    if xp is np:
+        scale = max_norm / (float(norm) + 1e-6)
+        scale_gradients(gradients, 1.0 if scale >= 1 else scale)
+    else:  # what the factor is, the CPU need not know
+        scale = xp.minimum(max_norm / (norm + 1e-6), 1)
         for gradient in gradients:
-            array = writable(gradient)
-            in_blocks(lambda g: _multiply(g, scale), array, once=True)
+            gradient.array *= scale.astype(gradient.dtype)
             gradient.changed()
-    return norm
+    return Tensor(norm)
+
+
+def scale_gradients(gradients, factor):
+    """Multiplies gradients (Tensors) in place by a number."""
+    if factor == 1:
+        return
+    for gradient in gradients:
+        array = writable(gradient)
+        in_blocks(lambda g: _multiply(g, factor), array, once=True)
+        gradient.changed()
 
 
 def clip_grad_value_(parameters, clip_value):
@@ -49,11 +65,19 @@ def _gradients(parameters):
     return [p.grad for p in parameters if p.grad is not None]
 
 
-def _norm(arrays):
-    total = _sum_of_squares(arrays)
-    if not math.isfinite(total):  # float32 squares overflow from 1.8e19 on
-        total = _sum_of_squares(arrays, "float64")
-    return math.sqrt(total)
+def grad_norm(gradients):
+    """The Euclidean norm of all numbers of some Tensors, float64, as a 0-d array.
+
+    On a GPU it is infinite from 1.8e19 on for float32, as in PyTorch.
+    """
+    arrays = [gradient.array for gradient in gradients]
+    xp = array_module(*arrays)
+    if xp is not np:
+        return xp.sqrt(_sum_of_squares(arrays))
+    total = float(_sum_of_squares(arrays))
+    if not math.isfinite(total):  # float32 squares overflow there
+        total = float(_sum_of_squares(arrays, "float64"))
+    return np.asarray(math.sqrt(total))
 
 
 def _sum_of_squares(arrays, dtype=None):
@@ -65,7 +89,7 @@ def _sum_of_squares(arrays, dtype=None):
         return array_module(x).vdot(x, x).astype("float64")
 
     parts = (part for x in arrays for part in in_blocks(square, x, once=True))
-    return float(sum(parts))
+    return sum(parts)
 
 
 def _multiply(x, factor):

@@ -49,6 +49,7 @@ class Optimizer:
         self.defaults = self._checked(defaults)
         self.param_groups = []
         self.state = {}
+        self.device = None  # of the parameters in the last step
         groups = self._listed(params)
         if not groups:
             raise ValueError("the optimizer got no parameters: is the model empty?")
@@ -81,6 +82,7 @@ class Optimizer:
         ]
         for _, index, parameter in todo:
             _check_gradient(index, parameter)
+        self._follow(todo)
         for group, index, parameter in todo:
             array = writable(parameter)
             state = self.state.get(index)
@@ -88,6 +90,18 @@ class Optimizer:
                 state = self.state[index] = self._new_state(group, array)
             self._update(group, array, parameter.grad.array, state)
             parameter.changed()
+
+    def _follow(self, todo):
+        """Moves the state after parameters that `Module.to` moved to another device."""
+        device = todo[0][2].device if todo else self.device
+        if device == self.device:
+            return
+        self.device = device
+        for _, index, parameter in todo:
+            state = self.state.get(index, {})
+            for name, value in state.items():
+                if is_array(value):
+                    state[name] = to_device(value, parameter.device)
 
     def zero_grad(self):
         """Takes every gradient away: `.grad` is None until the next backward."""

@@ -8,6 +8,9 @@ from .evaluation import (
     next_token_loss,
     regression_loss,
 )
+from .fine_tuning import freeze, parameter_groups
 from .fit import Run, fit
 from .history import History
 from .metrics import accuracy, confusion_matrix, f1, perplexity, precision, recall
+from .mixed_precision import GradScaler
+from .search import LogUniform, SearchResults, Uniform, grid, sample, search

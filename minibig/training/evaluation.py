@@ -7,9 +7,11 @@ import numpy as np
 from .. import checks
 from .. import functional as F
 from ..autograd import no_grad
+from ..backend import read
 from ..creation import tensor
 from ..data.loader import IGNORE
 from ..nn.module import evaluating
+from ..tensor import Tensor
 
 
 def next_token_loss(model, inputs, targets):
@@ -57,20 +59,20 @@ class Evaluation:
 
     @no_grad()
     def __call__(self, model):
-        total, count = 0.0, 0
-        predictions, labels = [], []
+        losses, weights, predictions, labels = [], [], [], []
         with evaluating(model):
             for batch in self.loader:
-                weight = count_targets(batch)
+                weights.append(count_targets(batch))
                 moved = on_device(batch, model.device)
-                total += float(self.loss(model, *moved)) * weight
-                count += weight
+                loss = self.loss(model, *moved)
+                losses.append(loss.array if isinstance(loss, Tensor) else loss)
                 if self.metrics:
                     predictions.append(model(*moved[:-1]).argmax(-1).numpy())
                     labels.append(batch[-1])
-        if not count:
+        if not sum(weights):
             raise ValueError("Evaluation: the loader gave no target that counts")
-        results = {"loss": total / count}
+        total = sum(x * n for x, n in zip(read(losses), weights, strict=True))
+        results = {"loss": total / sum(weights)}
         if self.metrics:
             pair = np.concatenate(predictions), np.concatenate(labels)
             results |= {name: float(f(*pair)) for name, f in self.metrics.items()}

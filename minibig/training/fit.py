@@ -13,7 +13,7 @@ from .data_parallel import DataParallel
 from .evaluation import Evaluation
 from .history import History
 from .interrupt import Interrupt
-from .precision import Precision
+from .mixed_precision import Precision
 from .progress import Progress
 from .resume import pack, unpack
 from .step import Step
@@ -41,9 +41,10 @@ def fit(
     the saved ones. `info`, what the run is (JSON-able), is kept and must be the same.
     `resume=False` refuses a folder that holds a checkpoint.
     Each of `processes` works on a part of every batch (see `DataParallel`).
-    `precision="fp16"`: forward and backward in float16, with weights, sums and updates
-    in float32 and a scaled loss (see `precision.py`); a step whose gradients overflow
-    changes no weight. Evaluations are float32.
+    `precision`: "fp16" is forward and backward in float16 with weights, sums and
+    updates in float32 and a scaled loss (see `mixed_precision.py`), where a step whose
+    gradients overflow changes no weight; "bf16", on a GPU alone, needs no scale.
+    Evaluations are float32.
     Raises FloatingPointError, naming step and op, where the loss is not finite, and
     KeyboardInterrupt on Ctrl-C, when the step is done and saved.
     """

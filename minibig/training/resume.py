@@ -15,7 +15,7 @@ def pack(run):
     arrays = {f"model.{n}": a for n, a in run.model.state_dict().items()}
     arrays |= {f"best.{n}": a for n, a in (run.best_weights or {}).items()}
     state = run.optimizer.state_dict()
-    counts = {}
+    counts, scaler = {}, run.precision.scaler
     for index, entry in state["state"].items():
         for name, value in entry.items():
             if is_array(value):
@@ -27,6 +27,7 @@ def pack(run):
         "run": run.info,
         "optimizer": {"groups": state["param_groups"], "counts": counts},
         "schedule": None if run.schedule is None else run.schedule.state_dict(),
+        "scaler": None if scaler is None else scaler.state_dict(),
         "random": random.get_state(),
         "steps": run.history.steps,
         "evaluations": run.history.evaluations,
@@ -69,6 +70,8 @@ def unpack(run, checkpoint):
     )
     if run.schedule is not None:
         run.schedule.load_state_dict(info["schedule"])
+    if run.precision.scaler is not None:
+        run.precision.scaler.load_state_dict(info["scaler"])
     random.set_state(info["random"])
     run.step, run.seconds, run.best = checkpoint.step, info["seconds"], info["best"]
     run.best_weights = best or None
@@ -83,6 +86,7 @@ def _same_in_both(run):
         "the loader's seed": getattr(run.loader, "seed", None),
         "accumulate": run.accumulate,
         "clip_norm": run.clip_norm,
+        "precision": None if run.precision.name == "fp32" else run.precision.name,
         "the optimizer": type(run.optimizer).__name__,
         "the schedule": run.schedule and type(run.schedule).__name__,
     }

@@ -60,7 +60,8 @@ def _torch_cross_entropy(torch, x, ids, reduction="mean", **settings):
 
 CROSS_ENTROPY = Record(
     "losses.cross_entropy", F.cross_entropy, _cross_entropy, _cross_entropy_samples,
-    _torch_cross_entropy, admits=VECTORS | {"negative index", "duplicate index"},
+    _torch_cross_entropy, widens=True,
+    admits=VECTORS | {"negative index", "duplicate index"},
     errors=(
         refuses(
             IndexError, lambda: F.cross_entropy(mb.ones(2, 3), [0, 3]),
@@ -126,6 +127,7 @@ def _loss(name, reference, target=normal, domain="equal shapes, not empty"):
     return Record(
         f"losses.{name}", call, reference, _pairs(target),
         lambda torch, x, t, **s: getattr(torch.nn.functional, name)(x, t, **s),
+        widens=True,
         errors=(
             refuses(
                 ValueError, lambda: call(mb.ones(3, 1), mb.ones(3)),

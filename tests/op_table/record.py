@@ -88,6 +88,7 @@ class Record:
     admits: frozenset = LAYOUTS  # kinds of samples that must be there
     autograd: Callable | str | None = None
     keeps_dtype: bool = True
+    widens: bool = False  # float16 in, float32 out
     eps: float = 1e-5  # step of the difference quotient
 
     def draw(self, seed=0):
