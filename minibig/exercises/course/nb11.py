@@ -1,4 +1,4 @@
-"""The exercises of notebook 11: perplexity, drawing tokens, a language model's loss."""
+"""The exercises of notebook 11: perplexity, top-p, a language model's loss, a cache."""
 
 import numpy as np
 
@@ -48,11 +48,6 @@ perplexity = Exercise(
             "logarithms, which makes it the geometric mean.",
         ),
         Mistake(
-            lambda p: (1 / p).mean(),
-            "you took the mean of 1/p. The mean is taken of the losses, -ln p, and "
-            "then e to the power of it.",
-        ),
-        Mistake(
             lambda p: -np.log(p).mean(),
             "that is the mean loss in nats; the perplexity is e to the power of it.",
         ),
@@ -66,87 +61,6 @@ perplexity = Exercise(
         "First the loss of each token, then their mean, then one function more.",
         "The loss of a token with probability p is -ln p nats.",
         "np.exp of the mean of -np.log(probabilities).",
-    ),
-)
-
-
-# ---- 11.temperature -----------------------------------------------------------------
-
-
-def _temperature(logits, temperature):
-    if temperature == 0:
-        return np.eye(len(logits))[logits.argmax()]
-    return _softmax((logits - logits.max()) / temperature)
-
-
-def _unshifted(logits, temperature):
-    if temperature == 0:
-        return _temperature(logits, 0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        e = np.exp(logits / temperature)
-        return e / e.sum()
-
-
-def _of_probabilities(logits, temperature):
-    if temperature == 0:
-        return _temperature(logits, 0)
-    return _softmax(_softmax(logits) / temperature)
-
-
-def _without_zero(logits, temperature):
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _softmax(np.divide(logits, temperature))
-
-
-def _shared(logits, temperature):
-    if temperature:
-        return _temperature(logits, temperature)
-    top = logits == logits.max()
-    return top / top.sum()
-
-
-temperature = Exercise(
-    name="11.temperature",
-    task="The probabilities of the next token at a temperature; 0 takes the likeliest.",
-    solution=_temperature,
-    cases=(
-        Case("ln 8, 4, 2, 1, 1 at 1/2", lambda: (np.log([8.0, 4, 2, 1, 1]), 0.5)),
-        Case("seven logits at 1.5", lambda: (_normal(7), 1.5)),
-        Case("temperature 0", lambda: (np.array([1.0, 3.0, 2.0]), 0), "edge"),
-        Case("0, two are largest", lambda: (np.array([1.0, 3.0, 3.0]), 0), "edge"),
-        Case("logits of thousands", lambda: (np.array([2e3, 1999.0, 5]), 0.8), "edge"),
-    ),
-    mistakes=(
-        Mistake(
-            lambda x, t: _temperature(x, 0) if t == 0 else _softmax(x * t),
-            "you multiplied by the temperature. A low one must make the distribution "
-            "steeper: divide by it.",
-        ),
-        Mistake(
-            _of_probabilities,
-            "you divided probabilities and took a softmax of them again. Divide the "
-            "logits, then take one softmax.",
-        ),
-        Mistake(
-            _unshifted,
-            "logits in the thousands overflow in exp. Take the largest logit off all "
-            "of them first; the probabilities stay the same.",
-        ),
-        Mistake(
-            _without_zero,
-            "temperature 0 divides by 0. Treat it by hand: 1 for the largest logit.",
-        ),
-        Mistake(
-            _shared,
-            "at temperature 0 equal largest logits share in yours. The first of them "
-            "takes all, as argmax does.",
-        ),
-    ),
-    hints=(
-        "Divide the logits, then take the softmax. Which temperature cannot be "
-        "divided by?",
-        "exp overflows above 709; a softmax stays the same when all logits move alike.",
-        "For 0: np.eye(len(logits))[logits.argmax()].",
     ),
 )
 
@@ -184,12 +98,6 @@ def _sorted(p, top_p):
 def _in_input_order(p, top_p):
     kept = np.where(np.cumsum(p) - p < top_p, p, 0)
     return kept / kept.sum()
-
-
-def _threshold(p, top_p):
-    kept = np.where(p >= top_p, p, 0)
-    with np.errstate(invalid="ignore"):
-        return kept / kept.sum()
 
 
 def _least_likely(p, top_p):
@@ -232,11 +140,6 @@ top_p = Exercise(
             _in_input_order,
             "you added up in the order of the input. Begin with the likeliest token: "
             "np.argsort(-p).",
-        ),
-        Mistake(
-            _threshold,
-            "you compared each probability with top_p. It is their sum, from the "
-            "likeliest on, that has to reach top_p.",
         ),
         Mistake(
             _least_likely,
@@ -375,5 +278,141 @@ causal_loss = Exercise(
         "np.arange(1, T) < lengths[:, None] is True where the guessed id is real.",
         "loss = ln(sum of e^(z - max)) - (z - max)[right id]; then the mean over the "
         "places where that mask is True.",
+    ),
+)
+
+
+# ---- 11.cached_step -----------------------------------------------------------------
+
+
+def _masked(scores, lengths, value=-np.inf):
+    """`scores` (B, H, S) with `value` at the places that hold nothing."""
+    real = np.arange(scores.shape[-1]) < np.asarray(lengths)[:, None]
+    return np.where(real[:, None], scores, value)
+
+
+def _scores(q, keys):
+    """(B, H, D) and (B, H, S, D) -> (B, H, S)."""
+    return (keys @ q[..., None])[..., 0]
+
+
+def _spread(q, keys, values):
+    """Keys and values (B, H, S, D): those of its group for each head."""
+    size = q.shape[1] // keys.shape[1]
+    return np.repeat(keys, size, axis=1), np.repeat(values, size, axis=1)
+
+
+def _read(p, values):
+    return (p[:, :, None] @ values)[:, :, 0]  # (B, H, D)
+
+
+def _cached_step(q, keys, values, lengths):
+    keys, values = _spread(q, keys, values)
+    scores = _scores(q, keys) / np.sqrt(q.shape[-1])
+    return _read(_softmax(_masked(scores, lengths)), values)
+
+
+def _tiled(q, keys, values, lengths):
+    size = q.shape[1] // keys.shape[1]
+    keys, values = (np.tile(x, (1, size, 1, 1)) for x in (keys, values))
+    return _cached_step(q, keys, values, lengths)
+
+
+def _unscaled(q, keys, values, lengths):
+    return _cached_step(q * np.sqrt(q.shape[-1]), keys, values, lengths)
+
+
+def _unmasked(q, keys, values, lengths):
+    return _cached_step(q, keys, values, np.full(len(q), keys.shape[2]))
+
+
+def _masked_with_zero(q, keys, values, lengths):
+    keys, values = _spread(q, keys, values)
+    scores = _masked(_scores(q, keys) / np.sqrt(q.shape[-1]), lengths, 0.0)
+    return _read(_softmax(scores), values)
+
+
+def _masked_afterwards(q, keys, values, lengths):
+    keys, values = _spread(q, keys, values)
+    p = _softmax(_scores(q, keys) / np.sqrt(q.shape[-1]))
+    return _read(_masked(p, lengths, 0.0), values)
+
+
+def _over_heads(q, keys, values, lengths):
+    keys, values = _spread(q, keys, values)
+    scores = _masked(_scores(q, keys) / np.sqrt(q.shape[-1]), lengths, -1e9)
+    return _read(_softmax(scores.swapaxes(1, 2)).swapaxes(1, 2), values)
+
+
+def _overflowing_step(q, keys, values, lengths):
+    keys, values = _spread(q, keys, values)
+    scores = _masked(_scores(q, keys) / np.sqrt(q.shape[-1]), lengths)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        e = np.exp(scores)
+        return _read(e / e.sum(-1, keepdims=True), values)
+
+
+def _step(heads, groups, lengths, *, places=5, loud=1.0, seed=2):
+    shape = (len(lengths), groups, places, 6)
+    q = loud * _normal(len(lengths), heads, 6, seed=seed)
+    return q, _normal(*shape, seed=seed + 1), _normal(*shape, seed=seed + 2), lengths
+
+
+def _even_step():
+    """One head that scores all alike: the mean of 2 and 4; 9 is not real."""
+    values = np.array([2.0, 4.0, 9.0]).reshape(1, 1, 3, 1)
+    return np.zeros((1, 1, 1)), np.ones((1, 1, 3, 1)), values, np.array([2])
+
+
+cached_step = Exercise(
+    name="11.cached_step",
+    task="What each head of the newest token reads from a cache of grouped keys.",
+    solution=_cached_step,
+    cases=(
+        Case("even scores: 3", _even_step),
+        Case("4 heads, 2 groups", lambda: _step(4, 2, np.array([5, 3]))),
+        Case("6 heads, 1 group", lambda: _step(6, 1, np.array([2, 5, 4]))),
+        Case("each its own", lambda: _step(3, 3, np.array([4, 5])), "edge"),
+        Case("one real place", lambda: _step(4, 2, np.array([1, 5])), "edge"),
+        Case("scores of thousands", lambda: _step(4, 2, np.array([5, 4]), loud=5e3)),
+    ),
+    mistakes=(
+        Mistake(
+            _tiled,
+            "your heads 0, 2, 4 … share keys. A group's heads stand side by side: "
+            "np.repeat, or q.reshape(B, G, H // G, D), and not np.tile.",
+        ),
+        Mistake(_unscaled, "the scores are not divided by the root of the width D."),
+        Mistake(
+            _unmasked,
+            "places that hold nothing are read too. Of row b only the first "
+            "lengths[b] are real.",
+        ),
+        Mistake(
+            _masked_with_zero,
+            "a score of 0 is no mask: e to the power of 0 is 1. Put -inf there.",
+        ),
+        Mistake(
+            _masked_afterwards,
+            "you masked behind the softmax, so the weights no longer sum to 1. Mask "
+            "the scores before it.",
+        ),
+        Mistake(
+            _over_heads,
+            "your softmax runs over the heads. It runs over the places of the cache, "
+            "the last axis of the scores.",
+        ),
+        Mistake(
+            _overflowing_step,
+            "large scores overflow in exp. Take the largest of each row off first.",
+        ),
+    ),
+    hints=(
+        "It is attention with one query a head. All that is in the cache comes before "
+        "it, so only the ends of the rows have to be masked.",
+        "q.reshape(B, G, H // G, D) puts each group's queries beside its keys; "
+        "q @ keys.swapaxes(2, 3) then has the shape (B, G, H // G, S).",
+        "np.where(np.arange(S) < lengths[:, None], …) with two axes put in between; a "
+        "softmax over the last axis; @ values; reshape to (B, H, D).",
     ),
 )
