@@ -8,6 +8,7 @@ JSON object a line; what it had found before its end is kept.
 
 import importlib.util
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -21,6 +22,7 @@ from measure import HERE, today
 import numpy as np  # isort: skip (measure sets the threads, and finds minibig)
 from minibig import backend
 
+os.environ["CUPY_TF32"] = "0"  # float32 is float32, here as in PyTorch
 FLUSH = 1 << 30  # bytes written before a call that is timed: more than any L2 cache has
 SIDE = 8192  # of the matrices whose product is the ceiling
 RESULTS = HERE / "results"
@@ -146,6 +148,14 @@ def peak(found, dtype):
     return max(found["products"][dtype].values())
 
 
+def about(side=SIDE):
+    """What a report says of the machine: its name, what it can, its ceilings."""
+    sixteen = sixteen_bits()
+    found = ceilings(list(dict.fromkeys([sixteen, "float16", "float32"])), side)
+    return {"machine": machine(), "sixteen": sixteen, "chip": chip(),
+            "torch": has_torch(), "ceilings": found}  # fmt: skip
+
+
 def machine():
     """One line: GPU, driver, versions."""
     cupy = backend.cupy()
@@ -160,8 +170,8 @@ def machine():
     ]
     if has_torch():
         torch = importlib.import_module("torch")
-        parts.append(f"PyTorch {torch.__version__}, {torch.backends.cudnn.version()=}")
-        parts[-1] = parts[-1].replace("torch.backends.cudnn.version()=", "cuDNN ")
+        cudnn = torch.backends.cudnn.version()
+        parts.append(f"PyTorch {torch.__version__}, cuDNN {cudnn}")
     return "; ".join(parts)
 
 
@@ -173,6 +183,15 @@ def driver():
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return (done.stdout.splitlines() or ["unknown"])[0].strip()
+
+
+def chosen(names, ways):
+    """Those of `ways`, {way: its name}, that are named; all where none is."""
+    found = [way for way, name in ways.items() if not names or name in names]
+    if not found:
+        known = "; ".join(dict.fromkeys(ways.values()))
+        sys.exit(f"--ways names {'; '.join(names)}, but here are: {known}")
+    return found
 
 
 # ---- processes of their own ---------------------------------------------------------
@@ -219,6 +238,8 @@ def first_line(error):
 
 
 def report_path(folder, name):
+    """Where a report of today goes; makes the folder."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
     return Path(folder) / f"{name}-{today()}.md"
 
 
@@ -229,7 +250,6 @@ def write_report(path, title, machine, not_run, body):
         lines += ["**Not run, or not right:**", "", *(f"- {x}" for x in not_run)]
     else:
         lines += ["Everything that this benchmark has ran."]
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([*lines, "", *body]) + "\n", "utf-8")
 
 

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import gpu
-from gpu import RESULTS, Clock, ceilings, in_own_process, normal
+from gpu import RESULTS, Clock, in_own_process, normal
 from gpu_attention_report import THEIRS, Case, Results, cases, write
 
 from minibig import backend
@@ -39,9 +39,8 @@ def ways(sixteen, chip, torch):
             elif dtype == sixteen:
                 refused += [f"{rung.name} {dtype}: {reason}" for reason in reasons]
         if torch:
-            found += [
-                (way, dtype) for way in THEIRS if "def" in way or dtype == sixteen
-            ]
+            theirs = THEIRS if dtype == sixteen else THEIRS[:1]  # flash reads 16 bits
+            found += [(way, dtype) for way in theirs]
     if not torch:
         refused.append("PyTorch: not installed, or without CUDA")
     return found, refused
@@ -93,14 +92,9 @@ def one_case(way, case, arrays, clock, each):
     expected = reference(*(x[-1, -1] for x in arrays), case.causal)
     wrong = [error(x[-1, -1], y) for x, y in zip(results, expected, strict=True)]
     del results, expected
-    times = {name: clock.milliseconds(call, each) for name, call in calls.items()}
-    return {
-        "key": case.key,
-        "ms": {name: ms for name, (ms, _) in times.items()},
-        "calls": {name: count for name, (_, count) in times.items()},
-        "errors": [wrong[0], max(wrong[1:])],
-        "by": by,
-    }
+    times = {name: clock.milliseconds(call, each)[0] for name, call in calls.items()}
+    errors = [wrong[0], max(wrong[1:])]
+    return {"key": case.key, "ms": times, "errors": errors, "by": by}
 
 
 def rung_calls(way, q, k, v, dout, *, is_causal):
@@ -183,15 +177,12 @@ def error(x, y):
 # ---- the whole run ------------------------------------------------------------------
 
 
-def job(kind, seconds=None, **settings):
+def job(kind, **settings):
     """The rows of a process: of the machine, or of one way."""
     if kind == "machine":
-        sixteen = gpu.sixteen_bits()
-        found = ceilings([sixteen, "float32"])
-        yield {"machine": gpu.machine(), "sixteen": sixteen, "chip": gpu.chip(),
-               "torch": gpu.has_torch(), "ceilings": found}  # fmt: skip
+        yield gpu.about(**settings)
     else:
-        yield from measure(seconds=seconds, **settings)
+        yield from measure(**settings)
 
 
 def run(options):
@@ -202,12 +193,11 @@ def run(options):
         raise SystemExit(f"The GPU could not be measured: {why}")
     about = begun[0]
     todo, refused = ways(about["sixteen"], about["chip"], about["torch"])
-    if options.ways:
-        todo = [(way, dtype) for way, dtype in todo if way in options.ways]
+    todo = gpu.chosen(options.ways, {way: way[0] for way in todo})
     keys = [case.key for case in cases(options.quick)]
     results = Results(about, refused, todo)
     path = gpu.report_path(options.folder, "gpu_attention")
-    write(path, results)
+    write(path, results, picture=False)
     for way, dtype in todo:
         left = deadline - time.monotonic()
         if left < 10:
@@ -216,8 +206,9 @@ def run(options):
         work = {"kind": "way", "seconds": left - 10, **settings}
         rows, why = in_own_process(__file__, work, left)
         results.take((way, dtype), keys, rows, why)
-        write(path, results)
+        write(path, results, picture=False)
         print(f"{way} {dtype}: {len(rows)} of {len(keys)} cases", flush=True)
+    write(path, results)
     return path
 
 
@@ -237,12 +228,11 @@ def parse(arguments=None):
 
 def main():
     options = parse()
-    if options.job:
-        gpu.require()
-        gpu.serve(job(**json.loads(options.job)))
-        return
     gpu.require()
-    print(run(options).read_text("utf-8"))
+    if options.job:
+        gpu.serve(job(**json.loads(options.job)))
+    else:
+        print(run(options).read_text("utf-8"))
 
 
 if __name__ == "__main__":

@@ -12,14 +12,16 @@ FACTORS = {"forward": 1.0, "backward": 2.5, "both": 3.5}
 THEIRS = "PyTorch, default", "PyTorch, flash"
 BOUNDS = {"bfloat16": 2e-2, "float16": 3e-3, "float32": 1e-3}  # of a right result
 HOW = (
-    "Each number is the median of up to 30 calls after one that warms up, timed by "
-    "CUDA events, with the L2 cache flushed before each call; q, k, v and the output's "
-    "gradient are normal random numbers. TFLOP/s count 4 B H T² D operations forward, "
-    "half of them if causal, and 2.5 times as many backward. PyTorch's forward alone "
-    "runs without gradients. An error is ‖x - y‖ / ‖y‖ for one head, y in float64: that "
-    "of the output, and the largest of dq, dk and dv. The share is of the measured "
-    "matrix product of the same dtype. A rung runs as "
-    "`minibig.kernels.attention.attention(…, rung=…)`, with what Python adds."
+    "Each number is the median of 30 calls, or of as many as take 0.4 s, after one to "
+    "warm up, timed by CUDA events, with the L2 cache flushed before each; q, k, v "
+    "and the output's gradient are normal random numbers. TFLOP/s count 4 B H T² D "
+    "operations forward, half of them if causal, and 2.5 times as many backward. "
+    "PyTorch's forward alone runs without gradients. An error is ‖x - y‖ / ‖y‖ for one "
+    "head, y in float64: that of the output, and the largest of dq, dk and dv, all of "
+    "results from before the timing. The share, forward and backward, is of the "
+    "measured matrix product of the same dtype; ms are those of forward, backward and "
+    "both. A rung runs as `minibig.kernels.attention.attention(…, rung=…)`, with what "
+    "Python adds."
 )
 
 
@@ -117,12 +119,12 @@ class Results:
         return ways, [Case(*key) for key in keys]
 
 
-def write(path, results):
+def write(path, results, picture=True):
     """Writes the report, and its picture where Matplotlib is installed."""
     not_run, body = results.not_run, [ceiling_lines(results.about["ceilings"]), ""]
     if importlib.util.find_spec("matplotlib") is None:
         not_run = [*not_run, "the picture: Matplotlib is not installed"]
-    elif any(results.rows.values()):
+    elif picture and any(results.rows.values()):
         draw(path.with_suffix(".png"), results)
         body += [f"![TFLOP/s by sequence length]({path.stem}.png)", ""]
     dtypes = results.about["sixteen"], "float32"

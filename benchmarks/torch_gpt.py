@@ -54,7 +54,8 @@ class TorchGPT(nn.Module):
                 nn.init.zeros_(p)
 
     def forward(self, ids):
-        x = self.tokens(ids) + self.places(torch.arange(ids.shape[1]))
+        places = torch.arange(ids.shape[1], device=ids.device)
+        x = self.tokens(ids) + self.places(places)
         for block in self.blocks:
             x = block(x)
         return F.linear(self.norm(x), self.tokens.weight)

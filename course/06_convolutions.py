@@ -657,7 +657,7 @@ for name, known in {
 # %%
 def run(name, seed):
     """The trained model of a preset, and its accuracy on the test rows."""
-    preset = dataclasses.replace(PRESETS[name], seed=seed)
+    preset = dataclasses.replace(PRESETS[name], seed=PRESETS[name].seed + seed)
     if in_smoke_mode():
         preset = dataclasses.replace(preset, steps=20, warmup=5)
     first = (name, seed) == ("cnn", 0)  # which alone shows its progress

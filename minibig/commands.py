@@ -212,10 +212,10 @@ def load_text(path):
 def run(preset, folder, text, options):
     """The Trained of a run in `folder`, whose results are printed."""
     from . import recipes
-    from .training import usable_processes
+    from .training import HelperError, usable_processes
     from .training.resume import OtherRunError
 
-    with _one_sentence(OSError, FileError, DeviceError, recipes.TextError):
+    with _one_sentence(OSError, FileError, DeviceError, recipes.TextError, HelperError):
         device = check_device(options.device)
         processes = options.processes or usable_processes(device)
         check_folder(folder)

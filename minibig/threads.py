@@ -22,6 +22,13 @@ MOST = 1024  # threads
 _team = None
 
 
+class _Limit(threading.local):
+    most = MOST
+
+
+_limit = _Limit()
+
+
 def usable_cores():
     """How many cores this process may use, 8 at most; MINIBIG_THREADS overrides."""
     asked = os.environ.get("MINIBIG_THREADS", "").strip()
@@ -39,7 +46,7 @@ class Team:
     """The calling thread and `size` - 1 helpers."""
 
     def __init__(self, size):
-        self.size = size
+        self.whole = size
         self.busy = threading.Lock()
         self.job = None
         self.gates = [threading.Lock() for _ in range(size - 1)]
@@ -48,6 +55,11 @@ class Team:
             gate.acquire()
             done.acquire()
             threading.Thread(target=self._help, args=(gate, done), daemon=True).start()
+
+    @property
+    def size(self):
+        """How many may work for the thread that asks (see `at_most`)."""
+        return min(self.whole, _limit.most)
 
     def _help(self, gate, done):
         while True:
@@ -121,13 +133,12 @@ def set_num_threads(count):
 
 @contextmanager
 def at_most(count):
-    """Within it `count` threads at most share the work, the caller among them."""
-    shared = team()
-    before, shared.size = shared.size, min(shared.size, count)
+    """Within it `count` threads at most share the work of the calling thread."""
+    before, _limit.most = _limit.most, count
     try:
         yield
     finally:
-        shared.size = before
+        _limit.most = before
 
 
 def get_num_threads():

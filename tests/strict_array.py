@@ -108,6 +108,11 @@ class ndarray:
         return self if self.ndim < 2 else wrap(self._hidden.T, self)
 
     @property
+    def data(self):
+        """CuPy's has the address as its `ptr`."""
+        return types.SimpleNamespace(ptr=self._hidden.ctypes.data)
+
+    @property
     def flags(self):
         """CuPy's have no `writeable`."""
         held = self._hidden.flags

@@ -86,20 +86,50 @@ def test_attention_is_the_plain_formula_for_short_and_long_texts(keys, is_causal
         assert np.allclose(dv, p.swapaxes(1, 2) @ do)
 
 
+@pytest.mark.parametrize("kernel", [(3, 2), (1, 1), (5, 5)])
 @pytest.mark.parametrize(
-    ("kernel", "stride", "dilation"),
-    [((3, 2), (1, 1), (1, 1)), ((3, 3), (2, 1), (1, 2)), ((1, 1), (2, 2), (1, 1))],
+    "padding", [((0, 0), (0, 0)), ((1, 2), (0, 1)), ((6, 0), (5, 0))]
 )
-def test_gradients_by_channels_are_those_by_places(kernel, stride, dilation):
-    images, weight = normal(2, 9, 8, 3, dtype="float64"), normal(6, 2, *kernel)
-    weight, padding = weight.astype("float64"), ((1, 2), (0, 1))
-    size = convolution.output_size((9, 8), kernel, stride, padding, dilation)
+def test_gradient_to_few_channels_is_that_by_places(kernel, padding):
+    images = normal(2, 9, 8, 3, dtype="float64")
+    weight, apart = normal(6, 2, *kernel, dtype="float64"), (1, 1)
+    size = convolution.output_size((9, 8), kernel, apart, padding, apart)
     dy = normal(6, *size, 3, seed=1, dtype="float64")
-    margins = convolution.padded(images, padding)
-    found = convolution._backward_by_channels(margins, weight, dy, stride, dilation)
-    wanted = convolution._backward(images, weight, dy, stride, padding, dilation, 1)
-    assert np.allclose(convolution.within(found[0], padding), wanted[0])
-    assert np.allclose(found[1], wanted[1])
+    found = convolution._backward_to_few(images, weight, dy, padding)
+    wanted, _ = convolution._backward(images, weight, dy, apart, padding, apart, 1)
+    assert np.allclose(found, wanted)
+
+
+@pytest.mark.parametrize("x_gradient", [True, False])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 3), (4, 1)])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (3, 1)])
+def test_convolution_is_a_sum_over_taps(
+    stride, dilation, groups, x_gradient, two_threads
+):
+    """Of rows that share what they see, and of those that do not."""
+    x, weight = normal(12, 4, 25, 24), normal(6, 4 // groups, 3, 2, seed=1)
+    x, weight = x.astype("float64"), weight.astype("float64")
+    y, backward = convolution.conv2d(
+        x, weight, None, stride=stride, dilation=dilation, groups=groups,
+        x_gradient=x_gradient,
+    )  # fmt: skip
+    dy = normal(*y.shape, seed=2, dtype="float64")
+    dx, dweight, _ = backward(dy)
+    plain, dx_plain, dweight_plain = np.zeros_like(y), np.zeros_like(x), weight * 0
+    taps = convolution.taps((3, 2), stride, dilation, y.shape[2:])
+    for tap, (_, down, right) in enumerate(taps):
+        place = ..., *divmod(tap, 2)
+        for g in range(groups):
+            o = slice(g * 6 // groups, (g + 1) * 6 // groups)
+            c = slice(g * 4 // groups, (g + 1) * 4 // groups)
+            seen, w = x[:, c, down, right], weight[o][place]
+            plain[:, o] += np.einsum("bchw,oc->bohw", seen, w)
+            dx_plain[:, c, down, right] += np.einsum("bohw,oc->bchw", dy[:, o], w)
+            dweight_plain[o][place] = np.einsum("bohw,bchw->oc", dy[:, o], seen)
+    assert np.allclose(y, plain)
+    assert np.allclose(dweight, dweight_plain)
+    assert np.allclose(dx, dx_plain) if x_gradient else dx is None
 
 
 def test_lstm_of_a_wide_state_is_that_of_its_parts():

@@ -4,15 +4,19 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 
 import numpy as np
 import pytest
-from test_resume import Fresh, assert_same
+from test_resume import Fresh, assert_same, loader
 
 import minibig as mb
-from minibig import nn
+from minibig import nn, threads
 from minibig.training import (
     DataParallel,
+    classification_loss,
+    data_parallel,
+    fit,
     next_token_loss,
     usable_processes,
 )
@@ -182,7 +186,7 @@ def test_helper_that_dies_is_an_error_and_no_endless_wait(model, when):
             process = parallel.helpers[0].process
             process.kill()
             process.join()
-        with pytest.raises(RuntimeError, match=r"has ended \(exit code -9\)"):
+        with pytest.raises(RuntimeError, match="has ended, exit code -9: was memory"):
             parallel.backward(IDS, TARGETS)
 
 
@@ -193,17 +197,102 @@ def test_error_in_this_process_ends_the_helpers(model):
     with DataParallel(model, loss) as parallel:
         with pytest.raises(IndexError):
             parallel.backward(IDS, TARGETS)
-        assert parallel.helpers == []
+        assert multiprocessing.active_children() == []
 
 
-def test_closing_gives_the_weights_memory_of_their_own(model):
-    before = {n: a.copy() for n, a in model.state_dict().items()}
+def test_weights_go_back_to_the_arrays_where_they_lay(model):
+    array, seen = model.head.weight.array, model.state_dict()
     with DataParallel(model, next_token_loss) as parallel:
-        assert model.head.weight.array.base is not None
-    assert model.head.weight.array.base is None
-    for name, array in model.state_dict().items():
-        np.testing.assert_array_equal(array, before[name])
+        assert model.head.weight.array is not array
+        with mb.no_grad():
+            model.head.weight.copy_(model.head.weight.numpy() + 1)
+    assert model.head.weight.array is array
+    np.testing.assert_array_equal(seen["head.weight"], model.head.weight.numpy())
     parallel.close()  # a second time does nothing
+    with pytest.raises(RuntimeError, match="it is closed"):
+        parallel.backward(IDS, TARGETS)
+
+
+def test_helpers_follow_modes_and_statistics():
+    mb.seed(0)
+    model = nn.Sequential(
+        nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Dropout(0.5), nn.Linear(5, 2)
+    )
+    x, y = RNG.normal(size=(8, 4)).astype("f"), np.arange(8) % 2
+    with DataParallel(model, classification_loss) as parallel:
+        for _ in range(3):  # the running statistics move on
+            parallel.backward(x, y)
+        model[1].eval()
+        model[2].eval()
+        found = parallel.backward(x, y)
+        expected = classification_loss(model, mb.tensor(x), y).item()
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_that_moved_are_refused(model):
+    with DataParallel(model, next_token_loss) as parallel:
+        model.to("float64")
+        with pytest.raises(RuntimeError, match=r"moved since it was made \(model.to\)"):
+            parallel.backward(IDS, TARGETS)
+    assert model.head.weight.array.dtype == "float64"
+
+
+def test_failure_to_start_a_helper_leaves_nothing_behind(model, monkeypatch):
+    array, made = model.head.weight.array, []
+
+    class Second(data_parallel._Helper):
+        def __init__(self, *arguments):
+            made.append(1)
+            if len(made) == 2:
+                raise OSError("no more processes")
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(data_parallel, "_Helper", Second)
+    with pytest.raises(OSError, match="no more processes"):
+        DataParallel(model, next_token_loss, 3)
+    assert len(multiprocessing.active_children()) == 0
+    assert model.head.weight.array is array
+
+
+def test_handler_of_sigterm_is_not_the_helpers(model, tmp_path):
+    before = signal.signal(signal.SIGTERM, lambda *_: (tmp_path / "ran").touch())
+    try:
+        DataParallel(model, next_token_loss).close()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("loss", [lambda m, x, y: 1.0, lambda m, x, y: m(x)])
+def test_loss_of_a_wrong_kind_is_named_as_in_one_process(loss):
+    for processes in (1, 2):
+        run = Fresh()
+        with pytest.raises((TypeError, ValueError), match=r"fit: (the )?loss"):
+            fit(run.model, loader(), loss, run.optimizer, steps=1, processes=processes)
+
+
+def test_limits_of_threads_that_train_side_by_side_do_not_mix():
+    before = threads.get_num_threads()
+    threads.set_num_threads(4)
+    inside, leave = threading.Event(), threading.Event()
+
+    def other():
+        with threads.at_most(1):
+            inside.set()
+            leave.wait(10)
+
+    worker = threading.Thread(target=other)
+    worker.start()
+    try:
+        inside.wait(10)
+        with threads.at_most(2):
+            assert threads.get_num_threads() == 2
+            leave.set()
+            worker.join()
+        assert threads.get_num_threads() == 4
+    finally:
+        leave.set()
+        threads.set_num_threads(before)
 
 
 def test_what_cannot_be_shared_is_refused(model):
@@ -220,8 +309,8 @@ def test_what_cannot_be_shared_is_refused(model):
 
 def test_number_of_processes_follows_the_machine(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
-    for threads, processes in (("1", 1), ("3", 3), ("64", 4)):
-        monkeypatch.setenv("MINIBIG_THREADS", threads)
+    for cores, processes in (("1", 1), ("3", 3), ("64", 4)):
+        monkeypatch.setenv("MINIBIG_THREADS", cores)
         assert usable_processes() == processes
     assert usable_processes("cuda") == 1
     monkeypatch.setattr(sys, "platform", "darwin")

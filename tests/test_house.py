@@ -193,9 +193,9 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {{name!r}}")
 sys.meta_path.insert(0, Missing())
 import time
-began = time.perf_counter()
+began = time.process_time()
 import minibig as mb
-seconds = time.perf_counter() - began
+seconds = time.process_time() - began
 x = mb.tensor([1.0, 2.0], requires_grad=True)
 ((x * x).sum() / mb.nn.Linear(2, 1)(x).exp()).sum().backward()
 print(seconds)

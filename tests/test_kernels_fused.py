@@ -1,39 +1,31 @@
 """Kernels beyond attention: each against the plain-array op in float64, both passes.
 
 On the emulator, and on a GPU where there is one, with canaries around what kernels
-write; then from `functional` down, on CuPy's side.
+write; and the faults that the emulator must notice.
 """
 
 import numpy as np
 import pytest
-import strict_kernels
-from strict_array import watched
+from kernel_passes import (
+    DTYPES,
+    TOLERANCE,
+    agrees,
+    between_canaries,
+    drawn,
+    dtype_of,
+    passes,
+)
 
-import minibig as mb
 from minibig import backend, kernels
-from minibig import functional as F
+from minibig.kernels import activation, embedding, emulator, norm, parameters, source
 from minibig.kernels import cross_entropy as cross_entropy_kernels
-from minibig.kernels import emulator, norm
 from minibig.kernels import softmax as softmax_kernels
-from minibig.ops import losses, normalization
+from minibig.ops import elementwise, indexing, losses, normalization
 from minibig.ops import softmax as softmax_ops
 
 needs_emulator = pytest.mark.skipif(
     emulator.missing() is not None, reason=str(emulator.missing())
 )
-TOLERANCE = {"float32": 2e-6, "float16": 2e-3, "bfloat16": 2e-2}
-DTYPES = tuple(TOLERANCE)
-
-
-def dtype_of(name):
-    if name == "bfloat16":
-        pytest.importorskip("ml_dtypes", reason="needs ml_dtypes, which has bfloat16")
-    return np.dtype(name)
-
-
-def drawn(*shape, seed=0, dtype="float32"):
-    x = np.random.default_rng(seed).standard_normal(shape)
-    return x.astype("float32").astype(dtype_of(dtype))
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -53,44 +45,6 @@ def machine(request, monkeypatch):
 
 def fused_modules():
     return [m for m in vars(kernels).values() if hasattr(m, "empty")]
-
-
-def between_canaries(written, edge=1024):
-    """rows.empty with 1,024 bytes of 255 before and after the array."""
-
-    def empty(like, shape=None, dtype=None):
-        shape = like.shape if shape is None else shape
-        dtype = like.dtype if dtype is None else np.dtype(dtype)
-        stop = edge + int(np.prod(shape)) * dtype.itemsize
-        whole = backend.array_module(like).full(stop + edge, 255, "uint8")
-        written.append((whole, edge, stop))
-        return whole[edge:stop].view(dtype).reshape(shape)
-
-    return empty
-
-
-def passes(op, arrays, settings, dy, machine="cpu"):
-    """Result and gradients of an op or a kernel, as NumPy arrays, None left out."""
-    arrays = [None if x is None else backend.to_device(x, machine) for x in arrays]
-    y, backward = op(*arrays, **settings)
-    dy = backend.to_device(dy.astype(y.dtype), machine)
-    found = [y, *backward(dy)]
-    return [backend.to_device(x, "cpu") for x in found if x is not None]
-
-
-def agrees(kernel, op, arrays, machine="cpu", **settings):
-    """Holds both passes of a kernel against those of the op in float64."""
-    dtype = arrays[0].dtype
-    wide = [None if x is None else x.astype("float64") for x in arrays]
-    y, _ = op(*wide, **settings)
-    dy = drawn(*y.shape, seed=9).astype(dtype)
-    expected = passes(op, wide, settings, dy)
-    ours = passes(kernel, arrays, settings, dy, machine)
-    for a, b in zip(ours, expected, strict=True):
-        assert a.shape == b.shape
-        error = np.abs(a.astype("float64") - b).max() / max(1, np.abs(b).max())
-        assert error < TOLERANCE[dtype.name], settings  # NaN where nothing was written
-    assert ours[1].dtype == dtype
 
 
 # ---- softmax ------------------------------------------------------------------------
@@ -212,3 +166,147 @@ def test_an_id_outside_of_the_classes_is_not_looked_up():
     loss, backward = cross_entropy_kernels.cross_entropy(x, ids=np.array([40, -7]))
     assert np.isinf(loss).all()
     assert np.isfinite(backward(np.ones(2, "float32"))[0]).all()
+
+
+# ---- activations --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (5, 3), (1025,)])
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu"])
+def test_activation_agrees_with_the_op(name, shape, dtype, machine):
+    x = np.asarray(3 * drawn(*shape)).astype(dtype_of(dtype))
+    op = getattr(elementwise, name)
+    agrees(lambda x: activation.activation(name, x), op, [x], machine)
+
+
+@needs_emulator
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu"])
+def test_activation_of_large_numbers_stays_finite(name):
+    x = np.array([-1e4, -100, 0, 100, 1e4], "float32")
+    y, backward = activation.activation(name, x)
+    np.testing.assert_allclose(y, [0, 0, 0, 100, 1e4])
+    np.testing.assert_allclose(backward(np.ones(5, "f"))[0], [0, 0, 0.5, 1, 1])
+
+
+# ---- embedding ----------------------------------------------------------------------
+
+IDS = {
+    "one": [2], "all the same": [1] * 200, "all different": range(5),
+    "ends on a chunk": [0] * 31 + [1] * 33 + [3] * 32, "drawn": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [1, 130])
+@pytest.mark.parametrize("name", IDS)
+def test_embeddings_gradient_agrees_with_the_op(name, width, dtype, machine):
+    rng = np.random.default_rng(2)
+    ids = rng.integers(0, 5, 333) if IDS[name] is None else rng.permutation(IDS[name])
+    dy = drawn(len(ids), width, dtype=dtype)
+    arrays = [backend.to_device(x, machine) for x in (ids, dy)]
+    ours = backend.to_device(embedding.add_rows(*arrays, 6), "cpu")
+    exact = indexing.add_rows(ids, dy.astype("float64"), 6)
+    assert ours.dtype == dy.dtype and not ours[5].any()
+    error = np.abs(ours.astype("float64") - exact).max() / np.abs(exact).max()
+    assert error < TOLERANCE[dtype]
+
+
+@needs_emulator
+def test_embeddings_gradient_is_the_same_in_every_order_of_threads():
+    ids, dy = np.random.default_rng(2).integers(0, 5, 333), drawn(333, 7)
+    first = embedding.add_rows(ids, dy, 5)
+    with emulator.shuffled(3):
+        np.testing.assert_array_equal(embedding.add_rows(ids, dy, 5), first)
+
+
+@needs_emulator
+def test_ids_outside_of_the_table_are_left_out():
+    found = embedding.add_rows(np.array([-1, 0, 7] * 50), drawn(150, 3), 2)
+    assert found[0].any() and not found[1].any()
+
+
+# ---- a step of Adam -----------------------------------------------------------------
+
+
+def test_a_step_writes_nothing_beside_its_parameters(machine):
+    written, arrays = [], []
+    for i in range(4):
+        x = between_canaries(written)(backend.to_device(drawn(4099), machine))
+        x[...] = backend.to_device(np.abs(drawn(4099, seed=i)), machine)
+        arrays.append(x)
+    numbers = dict.fromkeys(parameters._FLOATS, 0.5)
+    before = backend.to_device(arrays[1], "cpu").copy()
+    parameters.adam([(*arrays, numbers)])
+    for whole, start, stop in written:
+        whole = backend.to_device(whole, "cpu")
+        assert (whole[:start] == 255).all() and (whole[stop:] == 255).all()
+    _, g, m, _ = (backend.to_device(x, "cpu") for x in arrays)
+    np.testing.assert_array_equal(g, before)
+    first = [np.abs(drawn(4099, seed=i)) for i in range(4)]
+    np.testing.assert_allclose(m, first[2] * 0.5 + (g + first[0] / 4) / 2, rtol=1e-5)
+
+
+# ---- planted faults -----------------------------------------------------------------
+
+FAULTS = [
+    ("softmax_forward.cu", "__syncthreads();  // all", "// all"),
+    ("softmax_forward.cu", "parts[warp] = x;\n  __syncthreads();", "parts[warp] = x;"),
+    ("softmax_forward.cu", "i < width", "i <= width"),
+    ("norm_backward.cu", "= dbias;\n  __syncthreads();", "= dbias;"),
+    ("norm_backward.cu", "|| column >= width) return", ") return"),
+    ("norm_backward.cu", "(column >= width) return", "(column > width) return"),
+    ("cross_entropy_forward.cu", "0 <= id && id < classes", "true"),
+    ("activation_forward.cu", "if (i < count)", "if (i <= count)"),
+    ("embedding_backward.cu", "first + CHUNK, count", "first + CHUNK, count + 1"),
+    ("embedding_backward.cu", "if (!begins || !ends)", "if (!begins)"),
+]
+
+
+@needs_emulator
+@pytest.mark.parametrize("file, right, wrong", FAULTS)
+def test_a_planted_fault_shows(file, right, wrong, monkeypatch):
+    text = source.read(file).text
+    assert right in text
+    parsed = source.parse(file, text.replace(right, wrong))
+    module = {"softmax": softmax_kernels, "norm": norm, "embedding": embedding,
+              "cross": cross_entropy_kernels, "activation": activation}  # fmt: skip
+    module = module[file.split("_")[0]]
+    real = kernels.load
+
+    def load(name, *template):
+        return (kernels.Module(parsed, *template) if name == file
+                else real(name, *template))  # fmt: skip
+
+    monkeypatch.setattr(module, "load", load)
+    with pytest.raises((emulator.EmulatorError, AssertionError)):
+        for seed in range(4):
+            with emulator.shuffled(seed):
+                PLANTED[file.split("_")[0]]()
+
+
+def _outside():
+    cross_entropy_kernels.cross_entropy(drawn(2, 40), ids=np.array([5, 10**7]))
+
+
+def _rows_of_ids():
+    ids = np.random.default_rng(2).permutation([0] * 40 + [1, 2] * 20)
+    exact = indexing.add_rows(ids, drawn(80, 3).astype("float64"), 3)
+    np.testing.assert_allclose(embedding.add_rows(ids, drawn(80, 3), 3), exact,
+                               atol=1e-5)  # fmt: skip
+
+
+PLANTED = {
+    "softmax": lambda: agrees(
+        softmax_kernels.softmax, softmax_ops.softmax, [drawn(3, 600)]
+    ),
+    "norm": lambda: agrees(
+        norm.layer_norm, normalization.layer_norm,
+        [drawn(70, 33), drawn(33), drawn(33, seed=1)],
+    ),
+    "activation": lambda: agrees(
+        lambda x: activation.activation("gelu", x), elementwise.gelu, [drawn(1020)]
+    ),
+    "cross": _outside,
+    "embedding": _rows_of_ids,
+}  # fmt: skip

@@ -221,7 +221,7 @@ def test_a_run_moves_to_the_other_device(strict, tmp_path):
 
 def test_checkpoint_of_another_precision_is_refused(tmp_path):
     text_run("fp16", 2, folder=tmp_path)
-    with pytest.raises(ValueError, match="precision was 'fp16' there and is None here"):
+    with pytest.raises(ValueError, match="was 'fp16' there and is 'fp32' here"):
         text_run("fp32", 4, folder=tmp_path)
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from minibig.presets import PRESETS
 from tools import results
 
 SOURCE = """# %% [markdown]
@@ -78,9 +79,19 @@ def test_prose_and_seed_0_are_left_alone(fake):
     before = [cell.source for cell in results.read_source(fake.source).cells]
     for seed in (0, 3):
         notebook = results.shifted(results.read_source(fake.source), seed)
-        after = [cell.source for cell in notebook.cells]
+        after = [cell.source for cell in notebook.cells][seed > 0 :]
         assert after[0] == before[0] and (after == before) == (seed == 0)
     assert "mb.seed(3 + 0)" in after[1] and "mb.seed(3 + 1)" in after[1]
+
+
+def test_presets_start_from_another_seed_too(fake, monkeypatch):
+    before = {name: preset.seed for name, preset in PRESETS.items()}
+    for name in before:
+        monkeypatch.setitem(PRESETS, name, PRESETS[name])
+    notebook = results.shifted(results.read_source(fake.source), 2)
+    exec(notebook.cells[0].source, {})
+    assert {name: preset.seed - 2 for name, preset in PRESETS.items()} == before
+    assert results.SEED.sub("x", "mb.seed(preset.seed)") == "mb.seed(preset.seed)"
 
 
 def test_the_report_has_value_mean_spread_bound_minutes_and_versions(quick):

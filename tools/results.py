@@ -18,6 +18,7 @@ import time
 
 import numpy as np
 from nbclient.exceptions import CellExecutionError
+from nbformat.v4 import new_code_cell
 
 from minibig.files import atomic_write
 from minibig.threads import usable_cores
@@ -30,26 +31,36 @@ from .notebooks import library_hash
 COURSE = ROOT / "course"
 RECORDS = ROOT / ".cache" / "results"
 REPORT = ROOT / "benchmarks" / "results" / "course.md"
-SEED = re.compile(r"\bmb\.seed\(")
+SEED = re.compile(r"\bmb\.seed\((?!preset\.seed)")
+SHIFT_PRESETS = """import dataclasses as _dataclasses
+from minibig.presets import PRESETS as _PRESETS
+
+for _name, _preset in _PRESETS.items():
+    _PRESETS[_name] = _dataclasses.replace(_preset, seed=_preset.seed + {seed})
+"""
 
 HEAD = """# Results of the course
 
 Written by `make results` (of some notebooks: `python -m tools.results 04 08`), which
 runs each notebook whole, solutions included, once for each seed. Seed k means that
-every `mb.seed(n)` of the source reads `mb.seed(k + n)`, so seed 0 is the notebook as it
-stands. Initial weights, dropout and all else that `mb.seed` decides are drawn anew.
-What has a seed of its own in the source stays: the parts of the data, the order of
-batches, the numbers of worked examples. A notebook that averages over the seeds 0, 1
-and 2 itself averages over k, k + 1 and k + 2. A bound is reached when the mean over the
-seeds holds it; ± is their standard deviation.
+every `mb.seed(n)` of the source reads `mb.seed(k + n)` and that each preset's seed is k
+more, so seed 0 is the notebook as it stands. Initial weights, dropout and all else that
+these decide are drawn anew. What has a seed of its own in the source stays: the parts
+of the data, the numbers of worked examples. A notebook that averages over the seeds 0,
+1 and 2 itself averages over k, k + 1 and k + 2. A bound is reached when the mean over
+the seeds holds it; ± is their standard deviation.
 """
 
 
 def shifted(notebook, seed):
-    """`notebook` with each `mb.seed(n)` of its code as `mb.seed(seed + n)`."""
-    for cell in notebook.cells if seed else ():
+    """`notebook` with each `mb.seed(n)` of its code as `mb.seed(seed + n)`, and a cell
+    before that adds as much to the presets' seeds."""
+    if not seed:
+        return notebook
+    for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.source = SEED.sub(f"mb.seed({seed} + ", cell.source)
+    notebook.cells.insert(0, new_code_cell(SHIFT_PRESETS.format(seed=seed)))
     return notebook
 
 

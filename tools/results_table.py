@@ -1,8 +1,8 @@
 """The README's table of what each model reaches, from benchmarks/results/course.md.
 
-`make results` runs it at its end: `python -m tools.results_table`. The numbers are
-those of the notebooks, over their seeds, the parameters those of the preset that notebook
-and command line share.
+`make results` runs it at its end: `python -m tools.results_table`. Its figures are
+those of the notebooks, over their seeds; parameters are counted from the presets, which
+notebook and command line share.
 """
 
 import math

@@ -37,6 +37,19 @@ first:
 `attention.choose` takes the first rung without a refusal; `attention.explain` says
 which that is, and why no better one.
 
+**Beyond attention** a kernel takes the place of several launches, or of memory traffic;
+ops and optimizers ask for it where arrays lie on a GPU, and go on with array code where
+it answers None (float64, another axis). Sums have a fixed order: the same bits each
+time. All take 32 and 16 bits, `parameters` float32.
+
+| module | does | shared header |
+|---|---|---|
+| `softmax`, `norm`, `cross_entropy` | rows, forward and backward | `rows.cuh` |
+| `activation` | gelu, exact and by tanh, silu | `activation.cuh` |
+| `embedding` | the table's gradient, by runs of equal ids | |
+| `dropout` | the mask, NumPy's bits | |
+| `parameters` | a step of Adam, the norm of all gradients | `parameters.cuh` |
+
 **The rules for a `.cu` file.** All its kernels take the same template arguments, or
 none. It includes headers of this folder alone; number types and PTX are in `ptx.cuh`, a
 function of a line each, with its twin in plain C++ in `emulator/ptx.h`. Dynamic shared

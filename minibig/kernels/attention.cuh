@@ -7,7 +7,7 @@
 #pragma once
 
 #define INFINITE __int_as_float(0x7f800000)
-constexpr float LOG2_E = 1.44269504f, LN_2 = 0.69314718f;
+#define LOG2_E 1.44269504f
 
 __device__ __forceinline__ bool may_attend(int t, int s, int S, int offset,
                                            const bool* mask) {

@@ -36,4 +36,9 @@ CATALOGUE = {
     "norm_backward.cu": _NORM,
     "cross_entropy_forward.cu": _FUSED,
     "cross_entropy_backward.cu": _FUSED,
+    "activation_forward.cu": _FUSED,
+    "activation_backward.cu": _FUSED,
+    "embedding_backward.cu": _FUSED,
+    "adam.cu": _NO_TEMPLATE,
+    "gradient_norm.cu": _NO_TEMPLATE,
 }

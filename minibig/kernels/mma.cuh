@@ -1,19 +1,21 @@
 // Products of small matrices on tensor cores, for a block of 4 warps.
 //
-// **The instruction.** mma.m16n8k16 belongs to a warp: C (16, 8) += A (16, 16) B (16, 8),
-// A and B in 16 bits, C in float. No lane holds a whole matrix. Lane 4 g + t has of
+// **The instruction.** mma.m16n8k16 belongs to a warp: C (16, 8) += A (16, 16) B (16,
+// 8), A and B in 16 bits, C in float. No lane holds a whole matrix. Lane 4 g + t has
 //
-//           A: 4 registers                B: 2 registers          C: 4 floats
-//         k 2t 2t+1   2t+8 2t+9             n = g                 n 2t  2t+1
-//     m  g  [  a0  ]   [  a2  ]      k 2t    [ b ]            m  g  c0   c1
-//      g+8  [  a1  ]   [  a3  ]        2t+1  [ 0 ]             g+8  c2   c3
-//                                      2t+8  [ b ]
-//                                      2t+9  [ 1 ]
+//     of A 4 registers            of B 2 registers     of C 4 floats
 //
-// a pair of neighbours in each register. Four neighbouring lanes, t = 0 … 3, share the
-// rows g and g + 8 of C. Two C, side by side, lie just as one A does: (c0, c1) and (c2,
-// c3) of the first are a0 and a1, those of the second a2 and a3. So what one product
-// computed, rounded to 16 bits, goes into the next one without leaving its registers.
+//       k   2t 2t+1  2t+8 2t+9      n     g              n   2t   2t+1
+//     m                           k                    m
+//     g     [ a0 ]   [ a2 ]       2t    [ b0           g     c0   c1
+//     g+8   [ a1 ]   [ a3 ]       2t+1     ]           g+8   c2   c3
+//                                 2t+8  [ b1
+//                                 2t+9     ]
+//
+// a pair of neighbours along k in each register. Four neighbouring lanes, t = 0 … 3,
+// share the rows g and g + 8 of C. Two C, side by side, lie just as one A does: (c0,
+// c1) and (c2, c3) of the first are a0 and a1, those of the second a2 and a3. So what
+// one product computed, rounded to 16 bits, goes into the next one from where it is.
 //
 // **Its operands** lie in shared memory, row by row. ldmatrix_x4 fetches four matrices
 // of (8, 8) at once: lane 8 i + r says where row r of matrix i is (16 bytes), and gets
@@ -21,8 +23,8 @@
 //
 // **Swizzle.** A row of 64 numbers takes 128 bytes, all 32 banks: eight rows under each
 // other would be read from the same 4 banks, one after the other. So the 16-byte chunks
-// of a row change places, by an exclusive or with the number of the row (`place`). Eight
-// rows, the same chunk of each, then lie in eight different groups of banks:
+// of a row change places, by an exclusive or with the number of the row (`place`).
+// Eight rows, the same chunk of each, then lie in eight different groups of banks:
 //
 //     row 0   0 1 2 3 4 5 6 7        row 4   4 5 6 7 0 1 2 3
 //     row 1   1 0 3 2 5 4 7 6        row 5   5 4 7 6 1 0 3 2
@@ -38,23 +40,25 @@ __device__ __forceinline__ int lane_column() { return threadIdx.x % 4 * 2; }   /
 
 // So many neighbouring chunks can change places: 8, or as many of them as divide a row.
 template <int D>
-constexpr int GROUP_OF = D % 64 == 0 ? 8 : D % 32 == 0 ? 4 : 2;
+__device__ constexpr int group_of() {
+  return D % 64 == 0 ? 8 : D % 32 == 0 ? 4 : 2;
+}
 
 // Where a chunk of 8 numbers lies in a tile of rows of D. Rows that are not as wide as
 // all banks share them: what matters is the number of a row among those.
 template <int D>
 __device__ __forceinline__ int place(int row, int chunk) {
-  constexpr int GROUP = GROUP_OF<D>;
+  constexpr int GROUP = group_of<D>();
   return row * D + (chunk ^ (row / (8 / GROUP) % GROUP)) * 8;
 }
 
-// Starts to copy ROWS rows of D numbers, contiguous in memory, into a tile; zeros beyond
-// the first `rows` of them. A thread's chunks lie so many whole groups and so many times
-// 8 rows apart that it has to find one place only.
+// Starts to copy ROWS rows of D numbers, contiguous in memory, into a tile; zeros
+// beyond the first `rows` of them. A thread's chunks lie so many whole groups and so
+// many times 8 rows apart that it has to find one place only.
 template <int ROWS, int D, typename Number>
 __device__ __forceinline__ void copy_tile(Number* tile, const Number* matrix,
                                           int rows) {
-  constexpr int GROUP = GROUP_OF<D>, STEP = THREADS / GROUP;
+  constexpr int GROUP = group_of<D>(), STEP = THREADS / GROUP;
   const int row = threadIdx.x / GROUP, chunk = threadIdx.x % GROUP;
   tile += place<D>(row, chunk);
   matrix += row * D + chunk * 8;
@@ -67,14 +71,18 @@ __device__ __forceinline__ void copy_tile(Number* tile, const Number* matrix,
   }
 }
 
-// Where in a tile this lane points at for ldmatrix_x4 to fetch (16, 16) numbers, the
-// first 16 rows, columns 16 k … 16 k + 15: matrices 0 and 1 are the chunk on the left, 2
-// and 3 that on the right. The place of other rows is so many multiples of 16 D further.
+// Where in a tile this lane points at for ldmatrix_x4 to fetch (16, 16) numbers: rows 0
+// … 15, columns 16 k … 16 k + 15. Matrices 0 and 1 are the chunk on the left, 2 and 3
+// that on the right, in the order of an A; of a B's transpose, 0 and 1 are rows 0 … 7,
+// left and right, and so registers 0 and 1 are one B. Other rows lie so many times 16 D
+// further.
 template <int D>
-__device__ __forceinline__ int lane_place(int k) {
-  constexpr int GROUP = GROUP_OF<D>;
+__device__ __forceinline__ int lane_place(int k, bool transposed = false) {
+  constexpr int GROUP = group_of<D>();
   const int lane = threadIdx.x % 32, whole = 2 * k / GROUP * GROUP;
-  return place<D>(lane % 16, 2 * k - whole + lane / 16) + whole * 8;
+  const int row = transposed ? lane / 16 * 8 + lane % 8 : lane % 16;
+  const int right = transposed ? lane / 8 % 2 : lane / 16;
+  return place<D>(row, 2 * k - whole + right) + whole * 8;
 }
 
 // c += A Bᵀ: A is 16 M rows of tile a, B 8 N rows of tile b. Unrolled by halves: enough
@@ -91,11 +99,11 @@ __device__ __forceinline__ void add_product_transposed(float (&c)[M][N][4],
 #pragma unroll
     for (int j = 0; j < N; j += 2) {
       unsigned y[4];  // two B: rows 8 j … 8 j + 7 of the tile, and the next eight
-      ldmatrix_x4(y, b + 8 * j * D + lane_place<D>(k));
+      ldmatrix_x4(y, b + 8 * j * D + lane_place<D>(k, true));
 #pragma unroll
       for (int i = 0; i < M; i++) {
-        mma_m16n8k16<Number>(c[i][j], x[i], {y[0], y[2]});
-        mma_m16n8k16<Number>(c[i][j + 1], x[i], {y[1], y[3]});
+        mma_m16n8k16<Number>(c[i][j], x[i], {y[0], y[1]});
+        mma_m16n8k16<Number>(c[i][j + 1], x[i], {y[2], y[3]});
       }
     }
   }

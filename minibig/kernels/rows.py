@@ -40,4 +40,5 @@ def contiguous(x, like=None):
     if x is None:
         return None
     dtype = x.dtype if like is None else like.dtype
-    return array_module(x).ascontiguousarray(x, dtype=dtype)
+    found = array_module(x).ascontiguousarray(x, dtype=dtype)
+    return found.reshape(x.shape)  # NumPy's has one axis at least

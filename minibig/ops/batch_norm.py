@@ -3,9 +3,9 @@
 Channels lie as rows in memory, (C, places · B), and are shared among the threads.
 """
 
-from ..backend import array_module
+from ..backend import array_module, by_rows
 from .elementwise import widen
-from .scratch import by_large_rows, scratch
+from .scratch import scratch
 
 
 def statistics(x):
@@ -21,7 +21,7 @@ def statistics(x):
             variance[...] = xp.einsum("cn,cn->c", centred, centred)
         variance /= rows.shape[1]
 
-    by_large_rows(serve, rows, mean, variance)
+    by_rows(serve, rows, mean, variance)
     return mean, variance
 
 
@@ -44,26 +44,25 @@ def batch_norm(x, weight, bias, *, mean, variance, eps=1e-5, training=False):
         y *= gain[:, None]
         y += shift[:, None]
 
-    by_large_rows(forward_rows, rows, y, mean, gain, shift)
+    by_rows(forward_rows, rows, y, mean, gain, shift)
 
     def backward_rows(rows, dy, dx, mean, scale, gain, dweight, dbias):
-        with scratch(rows, rows.shape) as normal:
-            xp.subtract(rows, mean[:, None], out=normal)
-            normal *= scale[:, None]
-            dbias[...] = dy.sum(1)
-            dweight[...] = xp.einsum("cn,cn->c", dy, normal)
+        dbias[...] = dy.sum(1)
+        with scratch(rows, rows.shape) as t:
+            xp.subtract(rows, mean[:, None], out=t)
+            dweight[...] = xp.einsum("cn,cn->c", dy, t)
+            dweight *= scale
             if training:
-                normal *= (dweight / rows.shape[1])[:, None]
-                normal += (dbias / rows.shape[1])[:, None]
-                xp.subtract(dy, normal, out=dx)
-            else:
-                dx[...] = dy
-        dx *= gain[:, None]
+                t *= (dweight * scale / rows.shape[1])[:, None]
+                t += (dbias / rows.shape[1])[:, None]
+                xp.subtract(dy, t, out=t)
+                dy = t
+        xp.multiply(dy, gain[:, None], out=dx)
 
     def backward(dy):
         dy, dx = channel_rows(dy), xp.empty_like(rows)
         dweight, dbias = xp.empty((2, len(rows)), rows.dtype)
-        by_large_rows(backward_rows, rows, dy, dx, mean, scale, gain, dweight, dbias)
+        by_rows(backward_rows, rows, dy, dx, mean, scale, gain, dweight, dbias)
         dx = _back(dx, x.shape).astype(x.dtype, copy=False)
         return dx, _like(dweight, weight), _like(dbias, bias)
 

@@ -16,6 +16,8 @@ from .elementwise import widen
 from .narrow import long_product, wide_product
 from .scratch import scratch
 
+APART = 16  # numbers between lines: a power of two apart they would share cache lines
+
 
 def conv2d(
     x, weight, bias, *, stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1),
@@ -34,15 +36,15 @@ def conv2d(
     y = xp.empty((len(weight), *size, len(x)), wide.dtype)
 
     def forward_rows(windows, out):
-        out = _folded(_turned(out), groups)  # (G, O / G, places), a view
+        out = _by_row(out, groups)
         with _columns(windows, groups) as columns:
             wide_product(_grouped(wide, groups), columns, out)
         if bias is not None:
-            out += bias.reshape(groups, -1, 1)
+            out += bias.reshape(groups, 1, -1, 1)
 
     def backward_rows(windows, dy):
         with _columns(windows, groups) as columns:
-            return long_product(columns, _folded(_turned(dy), groups))
+            return long_product(columns, _by_row(dy, groups))
 
     view = kernel, stride, dilation, size
     with _in_margins(images, padding) as given:
@@ -51,46 +53,57 @@ def conv2d(
     def backward(dy):
         dy = batch_last(dy)
         dbias = None if bias is None else dy.reshape(len(dy), -1).sum(1)
-        if x_gradient and groups == 1 and 2 * len(images) <= len(dy):
-            with _in_margins(images, padding) as given:
-                dx, dweight = _backward_by_channels(given, wide, dy, stride, dilation)
-            dx = batch_first(within(dx, padding)).astype(x.dtype, copy=False)
-        elif x_gradient:
+        few = groups == 1 and 2 * len(images) <= len(dy)
+        few = few and stride == dilation == (1, 1)
+        dx = None
+        if x_gradient and not few:
             dx, dweight = _backward(images, wide, dy, stride, padding, dilation, groups)
-            dx = batch_first(dx).astype(x.dtype, copy=False)
         else:
             with _in_margins(images, padding) as given:
                 windows = _windows(given, *view)
                 parts = _by_blocks(backward_rows, windows, _turned(dy))
-            dx, dweight = None, sum(parts).swapaxes(1, 2).reshape(weight.shape)
+            dweight = _ungrouped(sum(parts).swapaxes(1, 2), weight.shape)
+            if x_gradient:
+                dx = _backward_to_few(images, wide, dy, padding)
+        if x_gradient:
+            dx = batch_first(dx).astype(x.dtype, copy=False)
         return dx, _like(dweight, weight), _like(dbias, bias)
 
     return batch_first(y).astype(x.dtype, copy=False), backward
 
 
-def _backward_by_channels(images, weight, dy, stride, dilation):
-    """(dx, dweight) from the columns of x, fewer than those of dy where few channels
-    become many. What a tap gives to dx is added where the tap looked."""
-    xp, (out, channels, *kernel) = array_module(images), weight.shape
-    size = dy.shape[1:3]
-    seen = _windows(images, kernel, stride, dilation, size).transpose(1, 2, 3, 0, 4, 5)
-    dy = dy.reshape(out, math.prod(dy.shape[1:]))  # (O, places)
-    dx, weight = xp.zeros_like(images), weight.swapaxes(0, 1)
-    dweight = xp.empty((channels, *kernel, out), weight.dtype)
+def _backward_to_few(images, weight, dy, padding):
+    """dx where few channels became many, stride and dilation 1.
 
-    def serve(seen, dx, weight, dweight):
-        count = len(seen) * math.prod(kernel)
-        weight = weight.swapaxes(0, 1).reshape(out, count)
-        with scratch(dx, seen.shape) as columns:  # (C, kh, kw, H', W', B)
-            columns[...] = seen
-            flat = columns.reshape(count, dy.shape[1])
-            dweight[...] = long_product(flat[None], dy[None]).reshape(dweight.shape)
-            wide_product(weight.T[None], dy[None], flat[None])
-            for i, (_, v, h) in enumerate(taps(kernel, stride, dilation, size)):
-                dx[:, v, h] += columns[:, i // kernel[1], i % kernel[1]]
+    From the rows of dy that saw a row of the image, one product makes what each column
+    of the kernel gives to it, and that is added where this column looked: more rows
+    than the channels alone, and a product of few rows is slow.
+    """
+    out, channels, high, wide = weight.shape
+    (_, height, width, batch), columns_seen = images.shape, dy.shape[2]
+    padded_width = width + sum(padding[1])
+    dx = array_module(images).zeros(
+        (channels, height, padded_width, batch), images.dtype
+    )
+    turned = weight[:, :, ::-1].transpose(3, 1, 2, 0)  # (kw, C, kh, O)
+    turned = turned.reshape(1, wide * channels, high * out)
 
-    by_rows(serve, seen, dx, weight, dweight, size=seen.size, block=4 * BLOCK)
-    return dx, dweight.transpose(3, 0, 1, 2)
+    def rows(windows, dx):
+        shape = len(dx), wide, channels, columns_seen, batch
+        with _columns(windows, 1) as columns, scratch(dx, shape) as shifted:
+            flat = shifted.reshape(1, len(dx), len(turned[0]), columns_seen * batch)
+            wide_product(turned, columns, flat)
+            for j in range(wide):
+                dx[:, :, j : j + columns_seen] += shifted[:, j]
+
+    phases = _phases(height, high, 1, padding[0][0], 1)
+    margins = _margins(phases, dy.shape[1]), (0, 0)
+    with _in_margins(dy, margins) as dy:
+        seen = dy[:, phases[0].first + margins[0][0] :]
+        size = height, columns_seen
+        windows = _windows(seen, (high, 1), (1, 1), (1, 1), size)
+        _by_blocks(rows, windows, _turned(dx))
+    return within(dx, ((0, 0), padding[1]))
 
 
 def _backward(images, weight, dy, stride, padding, dilation, groups):
@@ -120,20 +133,19 @@ def _backward(images, weight, dy, stride, padding, dilation, groups):
 def _backward_phase(images, taps, windows, groups):
     """(dx, the convolution of dy's `windows` with `taps`; the gradient of `taps`)."""
     out, inner, *kernel = taps.shape  # O, C / G
-    turned = taps.reshape(groups, out // groups, inner, -1).swapaxes(1, 2)
-    turned = turned.reshape(groups, inner, -1)  # (G, C / G, O / G · taps)
+    turned = taps.reshape(groups, out // groups, inner, *kernel).swapaxes(1, 2)
+    turned = turned.reshape(groups * inner, out // groups, *kernel)
     images = array_module(images).ascontiguousarray(images)
     dx = array_module(images).empty_like(images)
 
     def rows(windows, images, dx):
-        images, dx = _folded(_turned(images), groups), _folded(_turned(dx), groups)
         with _columns(windows, groups) as columns:
-            wide_product(turned, columns, dx)
-            return long_product(columns, images)  # (G, O / G · taps, C / G)
+            wide_product(_grouped(turned, groups), columns, _by_row(dx, groups))
+            return long_product(columns, _by_row(images, groups))
 
     part = sum(_by_blocks(rows, windows, _turned(images), _turned(dx)))
-    part = part.reshape(groups, out // groups, -1, inner).swapaxes(2, 3)
-    return dx, part.reshape(out, inner, *kernel)
+    part = part.reshape(groups, kernel[0], out // groups, kernel[1], inner)
+    return dx, part.transpose(0, 2, 4, 1, 3).reshape(out, inner, *kernel)
 
 
 class _Phase(NamedTuple):
@@ -254,30 +266,55 @@ def within(images, padding):
 
 
 def _by_blocks(function, windows, *arrays):
-    """`by_rows`, in blocks of about 1 MB of columns."""
-    return by_rows(function, windows, *arrays, block=4 * BLOCK)
+    """`by_rows`, in blocks of 2 MB of columns, half of it in memory for 3x3."""
+    return by_rows(function, windows, *arrays, block=8 * BLOCK)
 
 
 @contextmanager
 def _columns(windows, groups):
-    """(G, C / G · taps, rows · W' · B): a column for each place of the kernel."""
-    rows, channels, *kernel, width, batch = windows.shape
-    with scratch(windows, (channels, *kernel, rows, width, batch)) as columns:
-        columns[...] = windows.transpose(1, 2, 3, 0, 4, 5)
-        depth = channels // groups * math.prod(kernel)
-        yield columns.reshape(groups, depth, rows * width * batch)
+    """(G, H', kh · C / G · kw, W' · B): the columns of each row of places.
+
+    Where the windows of two rows overlap, what they see is copied once: a line of the
+    image and its shifts, C / G · kw · W' · B, stands in the columns of several rows.
+    """
+    count, channels, high, wide, width, batch = windows.shape
+    down, tap, lib = windows.strides[0], windows.strides[2], array_module(windows).lib
+    step = down // max(tap, 1)
+    if step < high and step * tap == down:
+        shape = (count - 1) * step + high, 1, channels, wide, width, batch
+        strides = tap, tap, windows.strides[1], *windows.strides[3:]
+        seen = lib.stride_tricks.as_strided(windows, shape, strides)
+    else:
+        seen, step = windows.swapaxes(1, 2), high
+    seen = seen.reshape(*seen.shape[:2], groups, channels // groups, *seen.shape[3:])
+    seen = seen.transpose(2, 0, 1, 3, 4, 5, 6)
+    places = width * batch
+    with scratch(windows, (*seen.shape[:5], places + APART)) as lines:
+        lines = lines[..., :places]
+        lines.reshape(seen.shape)[...] = seen
+        shape = groups, count, high * wide * channels // groups, places
+        strides = lines.strides[0], step * lines.strides[2], *lines.strides[4:]
+        yield lib.stride_tricks.as_strided(lines, shape, strides)
 
 
-def _folded(images, groups):
-    """(G, C / G, places) of images (C, rows, W, B)."""
-    channels, *places = images.shape
-    return images.reshape(groups, channels // groups, math.prod(places))
+def _by_row(images, groups):
+    """(G, rows, C / G, W · B) of images (rows, C, W, B), a view."""
+    rows, channels, width, batch = images.shape
+    places = width * batch
+    return images.reshape(rows, groups, channels // groups, places).swapaxes(0, 1)
 
 
 def _grouped(weight, groups):
-    """(G, O / G, C / G · taps)."""
-    out = len(weight) // groups
-    return weight.reshape(groups, out, math.prod(weight.shape[1:]))
+    """(G, 1, O / G, kh · C / G · kw)."""
+    weight = weight.reshape(groups, 1, len(weight) // groups, *weight.shape[1:])
+    weight = weight.swapaxes(3, 4)
+    return weight.reshape(*weight.shape[:3], math.prod(weight.shape[3:]))
+
+
+def _ungrouped(weight, shape):
+    """(O, C / G, kh, kw) of (G, O / G, kh · C / G · kw)."""
+    out, inner, high, wide = shape
+    return weight.reshape(out, high, inner, wide).swapaxes(1, 2)
 
 
 def _turned(images):

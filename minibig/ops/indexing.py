@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..backend import array_module
+from ..backend import array_module, use_kernel
+from ..kernels import embedding as kernel
 
 
 def getitem(x, *, index):
@@ -65,8 +66,12 @@ def add_rows(ids, rows, count):
     """(count, C): row i is the sum of `rows` (N, C) whose id is i.
 
     A table of few rows is one product with a matrix of zeros and ones; a large one is
-    sorted, and runs of equal ids are added up. (`table[ids] += rows` loses repeats.)
+    sorted, and runs of equal ids are added up. (`table[ids] += rows` loses repeats.) On
+    a GPU a kernel does that, in the same order each time.
     """
+    served = kernel.add_rows(ids, rows, count) if use_kernel(rows) else None
+    if served is not None:
+        return served
     xp = array_module(rows)
     if count * len(ids) <= 1 << 18 or len(ids) == 0:
         chosen = (xp.arange(count)[:, None] == ids).astype(rows.dtype)  # (count, N)

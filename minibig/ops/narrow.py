@@ -10,25 +10,29 @@ import math
 import numpy as np
 
 from ..backend import array_module
+from .scratch import aligned
 
 SMALL = 10**6  # multiplications
 
 
 def wide_product(a, b, out):
-    """a @ b in `out`: (G, M, K), (G, K, N) -> (G, M, N), N much larger than M."""
-    size = _piece(a.shape[1] * a.shape[2], b.shape[2])
-    if array_module(a) is not np or size < 32:
-        array_module(a).matmul(a, b, out=out)
-        return
-    np.matmul(a[:, None], _cut(b, size), out=_cut(out, size))
+    """a @ b in `out`: (…, M, K), (…, K, N) -> (…, M, N), N much larger than M."""
+    size = _piece(a.shape[-2] * a.shape[-1], b.shape[-1])
+    if array_module(a) is not np:
+        out[...] = a @ b
+    elif size < 32:
+        np.matmul(a, b, out=out)
+    else:
+        np.matmul(a[..., None, :, :], _cut(b, size), out=_cut(out, size))
 
 
 def long_product(a, b):
-    """a @ bᵀ: (G, M, N), (G, K, N) -> (G, M, K), N much larger than both."""
-    size = _piece(a.shape[1] * b.shape[1], a.shape[2])
-    if array_module(a) is not np or size < 256:
-        return a @ b.swapaxes(1, 2)
-    return (_cut(a, size) @ _cut(b, size).swapaxes(2, 3)).sum(1)
+    """Σ a @ bᵀ: (G, …, M, N), (G, …, K, N) -> (G, M, K), N much larger than both."""
+    size = _piece(a.shape[-2] * b.shape[-2], a.shape[-1])
+    if array_module(a) is np and size >= 256:
+        a, b = _cut(a, size), _cut(b, size)
+    products = a @ b.swapaxes(-1, -2)
+    return products.sum(tuple(range(1, a.ndim - 2)))
 
 
 def turned_product(a, b, out=None):
@@ -49,8 +53,8 @@ def _piece(work, length):
 
 
 def _cut(x, size):
-    """(G, M, N) as (G, pieces, M, size), a view."""
-    return x.reshape(*x.shape[:2], -1, size).swapaxes(1, 2)
+    """(…, M, N) as (…, pieces, M, size), a view."""
+    return x.reshape(*x.shape[:-1], -1, size).swapaxes(-2, -3)
 
 
 def panels(weight):
@@ -58,7 +62,10 @@ def panels(weight):
     gates, depth, width = weight.shape
     narrow = array_module(weight) is np and width % 32 == 0
     cut = weight.reshape(gates, depth, width // 32 if narrow else 1, -1)
-    return array_module(weight).ascontiguousarray(cut.swapaxes(1, 2))
+    cut = cut.swapaxes(1, 2)
+    out = aligned(weight, cut.shape)
+    out[...] = cut
+    return out
 
 
 def by_panels(x, weight, out=None):

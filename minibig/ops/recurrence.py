@@ -92,8 +92,8 @@ def lstm(
     halved = xp.asarray([0.5, 0.5, 0.5, 1], h.dtype).reshape(4, 1, 1)
     forward_panels = panels((weight * halved).swapaxes(1, 2))
     shape = len(seen), *h.shape
-    gates = xp.empty((shape[0], 4, *h.shape), h.dtype)  # i, f, o, g at each step
-    before_c, tanh_c = xp.empty((2, *shape), h.dtype)
+    gates = xp.zeros((shape[0], 4, *h.shape), h.dtype)  # o, i, f, g at each step
+    before_c, tanh_c = xp.zeros((2, *shape), h.dtype)
     out = xp.zeros(shape, h.dtype)
 
     def forward_rows(seen, gates, before_c, tanh_c, out, h, c, lengths):
@@ -101,39 +101,38 @@ def lstm(
         gates = gates.transpose(1, 2, 0, 3)
         with scratch(h, h.shape) as taken:
             for t, n in _steps(lengths, len(seen), reverse):
-                seen[t, :n, width:-1], before_c[t, :n] = h[:n], c[:n]
+                h_t, c_t = h[:n], c[:n]
+                seen[t, :n, width:-1], before_c[t, :n] = h_t, c_t
                 z = by_panels(seen[t, :n], forward_panels, gates[t, :, :n])
                 xp.tanh(z, out=z)
-                z[:3] *= 0.5
-                z[:3] += 0.5  # σ(2 z) = (1 + tanh(z)) / 2
-                i, f, o, g = z
-                c[:n] *= f
-                c[:n] += xp.multiply(i, g, out=taken[:n])
-                xp.tanh(c[:n], out=tanh_c[t, :n])
-                xp.multiply(o, tanh_c[t, :n], out=h[:n])
-                out[t, :n] = h[:n]
+                sigmoids, (o, i, f, g) = z[:3], z
+                sigmoids *= 0.5
+                sigmoids += 0.5  # σ(2 z) = (1 + tanh(z)) / 2
+                c_t *= f
+                c_t += xp.multiply(i, g, out=taken[:n])
+                xp.tanh(c_t, out=tanh_c[t, :n])
+                xp.multiply(o, tanh_c[t, :n], out=h_t)
+                out[t, :n] = h_t
 
     def backward_rows(gates, before_c, tanh_c, dout, dz, dx, dh, dc, lengths):
         before_c, tanh_c, dout, dx = map(_turned, (before_c, tanh_c, dout, dx))
-        gates, dz = gates.transpose(1, 2, 0, 3), dz.transpose(1, 2, 0, 3)
-        with scratch(gates, (2, *gates[0].shape)) as both:
+        gates, dz = gates.transpose(2, 1, 0, 3), dz.transpose(1, 2, 0, 3)
+        _slopes(xp, gates, before_c, tanh_c, dz)
+        for row, length in enumerate(lengths):
+            dz[:, length:, row] = 0
+        with scratch(tanh_c, tanh_c.shape) as slope:  # of h by c, o (1 - tanh²)
+            xp.multiply(tanh_c, tanh_c, out=slope)
+            xp.subtract(1, slope, out=slope)
+            slope *= gates[0]
             for t, n in reversed(_steps(lengths, len(dout), reverse)):
-                slope, z = both[:, :, :n]
-                (i, f, o, g), (di, df, do, dg) = gates[t, :, :n], z
-                dh_t, dc_t = dh[:n], dc[:n]
+                z, dh_t, dc_t = dz[:, t, :n], dh[:n], dc[:n]
+                by_h, by_c = z[0], z[1:]
                 dh_t += dout[t, :n]
-                xp.multiply(dh_t, tanh_c[t, :n], out=do)
-                dh_t *= o
+                by_h *= dh_t
+                dh_t *= slope[t, :n]
                 dc_t += dh_t
-                dh_t *= tanh_c[t, :n]
-                dh_t *= tanh_c[t, :n]
-                dc_t -= dh_t  # dc += dh o (1 - tanh²)
-                xp.multiply(dc_t, g, out=di)
-                xp.multiply(dc_t, before_c[t, :n], out=df)
-                xp.multiply(dc_t, i, out=dg)
-                z *= _slopes(xp, gates[t, :, :n], slope)
-                dz[:, t, :n] = z
-                dc_t *= f
+                by_c *= dc_t
+                dc_t *= gates[2, t, :n]
                 dseen = by_panels(z, backward_panels).sum(0)
                 dx[t, :n], dh[:n] = dseen[:, :width], dseen[:, width:]
 
@@ -144,13 +143,14 @@ def lstm(
 
     def backward(dout, dh, dc):
         dout, dh, dc = rows.time_first(dout), rows.ordered(dh), rows.ordered(dc)
-        dz = xp.zeros((4, *shape), h.dtype)
+        dz = xp.empty((4, *shape), h.dtype)
         dx = xp.zeros((*shape[:2], width), h.dtype)
         arrays = *map(_turned, (before_c, tanh_c, dout)), dz.transpose(2, 0, 1, 3)
         arrays = by_batch, *arrays, _turned(dx), dh, dc, rows.lengths
         _by_shares(backward_rows, count, *arrays)
         turned = dz.reshape(4, -1, hidden).swapaxes(1, 2)  # (4, H, T · B)
-        dweight = _by_gate(product(turned, _flat(seen)[None])).reshape(4 * hidden, -1)
+        dweight = xp.roll(product(turned, _flat(seen)[None]), -1, 0)
+        dweight = dweight.reshape(4 * hidden, -1)
         dw_ih, dw_hh, dbias = xp.split(dweight, [width, width + hidden], 1)
         states = rows.restored(dh), rows.restored(dc)
         dbias = dbias[:, 0]
@@ -171,19 +171,14 @@ def _joined_inputs(xp, inputs, hidden):
 
 
 def _joined_weights(xp, weight_ih, weight_hh, *biases):
-    """(4, H, C + H + 1), by which `_joined_inputs` give all gates, i, f, o, g."""
+    """(4, H, C + H + 1), by which `_joined_inputs` give all gates, o, i, f, g."""
     weight_ih, weight_hh = widen(weight_ih), widen(weight_hh)
     bias = xp.zeros((len(weight_hh), 1), weight_hh.dtype)
     for given in biases:
         if given is not None:
             bias += given[:, None]
     joined = xp.concatenate([weight_ih, weight_hh, bias], 1)
-    return _by_gate(joined.reshape(4, -1, joined.shape[1]))
-
-
-def _by_gate(x):
-    """The gates i, f, g, o (4, …) with the sigmoids first: i, f, o, g; or back."""
-    return x[[0, 1, 3, 2]]
+    return xp.roll(joined.reshape(4, -1, joined.shape[1]), 1, 0)
 
 
 class _Rows:
@@ -243,12 +238,14 @@ def _weight_gradients(inputs, before, dz, weight):
     return dx, product(flat.T, _flat(inputs)), product(flat.T, _flat(before))
 
 
-def _slopes(xp, gates, out):
-    """d gates / dz, in `out`: y - y² of the sigmoids, 1 - y² of g."""
+def _slopes(xp, gates, before_c, tanh_c, out):
+    """dh / dz of the gate o, dc / dz of i, f and g, in `out` (4, T, B, H)."""
+    _, i, _, g = gates
     xp.multiply(gates, gates, out=out)
-    xp.subtract(gates[:3], out[:3], out=out[:3])
-    xp.subtract(1, out[3], out=out[3])
-    return out
+    xp.subtract(gates[:3], out[:3], out=out[:3])  # y - y² of the sigmoids
+    xp.subtract(1, out[3], out=out[3])  # 1 - y² of tanh
+    for slope, factor in zip(out, (tanh_c, g, before_c, i), strict=True):
+        slope *= factor
 
 
 def _flat(x):

@@ -1,9 +1,11 @@
 """Adam and AdamW: steps scaled by running means of the gradient and of its square."""
 
 import math
+from types import SimpleNamespace
 from typing import ClassVar
 
-from ..backend import array_module
+from ..backend import array_module, use_kernel
+from ..kernels import parameters as kernel
 from .blocks import in_blocks, scratch
 from .optimizer import Optimizer, fraction, number
 
@@ -12,6 +14,10 @@ def _betas(name, value):
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise TypeError(f"{name} must be a pair of numbers, not {value!r}")
     return tuple(fraction(f"{name}[{i}]", beta) for i, beta in enumerate(value))
+
+
+def _is_served(group, array, gradient, state):
+    return kernel.is_served(array, state["exp_avg"], state["exp_avg_sq"])
 
 
 class Adam(Optimizer):
@@ -34,32 +40,57 @@ class Adam(Optimizer):
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
-    def _update(self, group, array, gradient, state):
+    def _update_all(self, entries):
+        """On a GPU one kernel changes all float32 parameters at once."""
+        if entries and use_kernel(entries[0][1]):
+            served = [_is_served(*entry) for entry in entries]
+            todo = [e for e, yes in zip(entries, served, strict=True) if yes]
+            if todo:
+                kernel.adam([self._for_kernel(*entry) for entry in todo])
+            entries = [e for e, yes in zip(entries, served, strict=True) if not yes]
+        super()._update_all(entries)
+
+    def _for_kernel(self, group, array, gradient, state):
+        numbers = self._numbers(group, state)
+        return array, gradient, state["exp_avg"], state["exp_avg_sq"], numbers
+
+    def _numbers(self, group, state):
+        """The numbers of this step, which it counts: a dict of floats.
+
+        The corrections of both means go into two: one pass over the arrays less.
+        """
         lr, decay = float(group["lr"]), float(group["weight_decay"])
         beta1, beta2 = (float(beta) for beta in group["betas"])
         state["step"] += 1
-        # Both corrections go into two numbers: one pass over the arrays less.
         root = math.sqrt(1 - beta2 ** state["step"])
-        rate = lr * root / (1 - beta1 ** state["step"])
-        eps = float(group["eps"]) * root
+        return {
+            "shrink": 1 - lr * decay if self.decoupled else 1.0,
+            "decay": 0.0 if self.decoupled else decay,
+            "beta1": beta1, "rest1": 1 - beta1, "beta2": beta2, "rest2": 1 - beta2,
+            "rate": lr * root / (1 - beta1 ** state["step"]),
+            "eps": float(group["eps"]) * root,
+        }  # fmt: skip
+
+    def _update(self, group, array, gradient, state):
+        n = SimpleNamespace(**self._numbers(group, state))
 
         def block(p, g, m, v):
             xp, t = array_module(p), scratch(p)
-            if decay and self.decoupled:
-                p *= 1 - lr * decay
-            elif decay:
+            if n.shrink != 1:
+                p *= n.shrink
+            if n.decay:
                 u = scratch(p, 1)
-                g = xp.add(xp.multiply(p, decay, out=u), g, out=u)
-            m *= beta1
-            m += xp.multiply(g, 1 - beta1, out=t)
-            v *= beta2
+                g = xp.add(xp.multiply(p, n.decay, out=u), g, out=u)
+            m *= n.beta1
+            m += xp.multiply(g, n.rest1, out=t)
+            v *= n.beta2
             xp.multiply(g, g, out=t)
-            t *= 1 - beta2
+            t *= n.rest2
             v += t
             xp.sqrt(v, out=t)
-            t += eps
+            t += n.eps
             xp.divide(m, t, out=t)
-            t *= rate
+            t *= n.rate
             p -= t
 
         in_blocks(block, array, gradient, state["exp_avg"], state["exp_avg_sq"])

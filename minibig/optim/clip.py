@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from .. import checks
-from ..backend import array_module
+from ..backend import array_module, use_kernel
+from ..kernels import parameters as kernel
 from ..tensor import Tensor
 from .blocks import in_blocks, writable
 from .optimizer import number
@@ -73,7 +74,8 @@ def grad_norm(gradients):
     arrays = [gradient.array for gradient in gradients]
     xp = array_module(*arrays)
     if xp is not np:
-        return xp.sqrt(_sum_of_squares(arrays))
+        served = kernel.gradient_norm(arrays) if use_kernel(arrays[0]) else None
+        return xp.sqrt(_sum_of_squares(arrays)) if served is None else served
     total = float(_sum_of_squares(arrays))
     if not math.isfinite(total):  # float32 squares overflow there
         total = float(_sum_of_squares(arrays, "float64"))

@@ -83,13 +83,17 @@ class Optimizer:
         for _, index, parameter in todo:
             _check_gradient(index, parameter)
         self._follow(todo)
-        for group, index, parameter in todo:
-            array = writable(parameter)
-            state = self.state.get(index)
-            if state is None:
-                state = self.state[index] = self._new_state(group, array)
-            self._update(group, array, parameter.grad.array, state)
+        self._update_all([self._entry(*one) for one in todo])
+        for _, _, parameter in todo:
             parameter.changed()
+
+    def _entry(self, group, index, parameter):
+        """What `_update` takes, of one parameter."""
+        array = writable(parameter)
+        state = self.state.get(index)
+        if state is None:
+            state = self.state[index] = self._new_state(group, array)
+        return group, array, parameter.grad.array, state
 
     def _follow(self, todo):
         """Moves the state after parameters that `Module.to` moved to another device."""
@@ -157,6 +161,11 @@ class Optimizer:
         return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
 
     # ---- for the subclasses ----
+
+    def _update_all(self, entries):
+        """Calls `_update` with each entry; one with a kernel does many at once."""
+        for entry in entries:
+            self._update(*entry)
 
     def _update(self, group, array, gradient, state):
         """Changes `array`, and what `state` holds, in place."""

@@ -1,7 +1,7 @@
 """Training: the loop, what it records, and the files that let it go on."""
 
 from .checkpoint import Checkpoint, latest, load_checkpoint, save_checkpoint
-from .data_parallel import DataParallel, usable_processes
+from .data_parallel import DataParallel, HelperError, usable_processes
 from .evaluation import (
     Evaluation,
     classification_loss,

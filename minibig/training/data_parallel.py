@@ -29,7 +29,11 @@ from ..backend import by_rows
 from ..creation import tensor
 from ..nn import Module
 from ..tensor import Tensor
-from .evaluation import count_targets, on_device
+from .evaluation import check_loss, count_targets, on_device
+
+
+class HelperError(RuntimeError):
+    """A helper process that has ended."""
 
 
 class DataParallel:
@@ -41,9 +45,9 @@ class DataParallel:
     does, it computes over a part; dropout draws from a stream of each process's own.
     The helper processes are copies of this one, made here: change the structure of the
     model, what is frozen and `loss` before. Close it (or use `with`): the helpers end,
-    and the weights move back into memory of this process alone.
+    and the weights go back to the arrays where they lay. An error closes it.
     Raises ValueError where processes cannot be copied (Windows) or the model is on a
-    GPU; RuntimeError where a helper fails.
+    GPU; RuntimeError where a helper fails, HelperError where it ends.
     """
 
     def __init__(self, model, loss, processes=2):
@@ -58,15 +62,27 @@ class DataParallel:
             raise ValueError(
                 "DataParallel: this system cannot copy a process (fork): processes=1"
             )
+        if multiprocessing.current_process().daemon:
+            raise ValueError(
+                "DataParallel: a worker of a pool may start no processes: processes=1"
+            )
         self.model, self.loss = model, loss
         self.parameters = list(model.parameters())
+        self.buffers = [buffer for _, buffer in model.named_buffers()]
+        self.modules = list(model.modules())
         self.trainable = [p.requires_grad for p in self.parameters]
         self.threads = max(threads.get_num_threads() // processes, 1)
-        self.helpers = []
-        if processes > 1:
-            _move(self.parameters, _shared(self.parameters))
-        for number in range(1, processes):
-            self.helpers.append(_Helper(self, number))
+        self.helpers, self.closed = [], False
+        self.private = [p.array for p in self.parameters]
+        self.weights = self.private if processes == 1 else _shared(self.parameters)
+        self.statistics = _shared(self.buffers) if processes > 1 else []
+        try:
+            _move(self.parameters, self.weights)
+            for number in range(1, processes):
+                self.helpers.append(_Helper(self, number))
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self):
         return self
@@ -75,23 +91,24 @@ class DataParallel:
         self.close()
 
     def close(self):
-        """Ends the helpers; the model stays as it is."""
-        if self.helpers:
+        """Ends the helpers; the weights go back to where they lay before."""
+        if not self.closed:
+            self.closed = True
             for helper in self.helpers:
                 helper.close()
-            self.helpers = []
-            _move(self.parameters, [np.empty_like(p.array) for p in self.parameters])
+            if all(map(_is, self._arrays(), self.weights)):
+                _move(self.parameters, self.private)
+
+    def _arrays(self):
+        return [p.array for p in self.parameters]
 
     def backward(self, *batch, factor=1.0):
         """Adds `factor` times the gradient of the batch's loss; returns the loss.
 
         batch: arrays that share their first axis.
         """
-        if self.trainable != [p.requires_grad for p in self.parameters]:
-            raise RuntimeError(
-                "DataParallel: other parameters are frozen than when it was made: "
-                "make a new one"
-            )
+        factor = checks.number("DataParallel: factor", factor) * 1.0
+        self._check_unchanged()
         parts = _parts(batch, len(self.helpers) + 1)
         counts = [count_targets(part) for part in parts]
         shares = [count / max(sum(counts), 1) for count in counts]
@@ -101,11 +118,24 @@ class DataParallel:
             self.close()
             raise
 
+    def _check_unchanged(self):
+        what = ""
+        if self.trainable != [p.requires_grad for p in self.parameters]:
+            what = "other parameters are frozen than when it was made"
+        if not all(map(_is, self._arrays(), self.weights)):
+            what = "the weights have moved since it was made (model.to)"
+        if self.closed:
+            what = "it is closed (an error closes it too)"
+        if what:
+            raise RuntimeError(f"DataParallel: {what}: make a new one")
+
     def _backward(self, parts, shares, factor):
+        for shared, buffer in zip(self.statistics, self.buffers, strict=False):
+            shared[...] = buffer.array
         work = list(zip(self.helpers, parts[1:], shares[1:], strict=True))
         for helper, part, share in work:
             if share:
-                helper.ask(part, share * factor, self.model.training)
+                helper.ask(part, share * factor, [m.training for m in self.modules])
         total = 0.0
         if shares[0] or not any(shares):
             with threads.at_most(self.threads):
@@ -117,7 +147,7 @@ class DataParallel:
 
     def add_gradient(self, batch, factor):
         """One process's work: the loss of its part, after its backward pass."""
-        loss = self.loss(self.model, *on_device(batch, "cpu"))
+        loss = check_loss(self.loss(self.model, *on_device(batch, "cpu")))
         value = loss.item()
         if math.isfinite(value):
             (loss if factor == 1 else loss * factor).backward()
@@ -141,9 +171,11 @@ def _parts(batch, processes):
 def usable_processes(device="cpu"):
     """How many processes may share a batch here: one a core, 4 at most.
 
-    Off Linux it is 1: Windows copies no processes, Apple's BLAS does not survive it.
+    Off Linux it is 1: Windows copies no processes, Apple's BLAS does not survive it; so
+    it is in a worker of a pool, which may start none.
     """
-    if device != "cpu" or sys.platform != "linux":
+    alone = multiprocessing.current_process().daemon
+    if device != "cpu" or sys.platform != "linux" or alone:
         return 1
     return min(threads.usable_cores(), 4)
 
@@ -201,10 +233,9 @@ class _Helper:
 
     def _gone(self):
         self.process.join(1)
-        return RuntimeError(
-            f"a helper process has ended (exit code {self.process.exitcode}): the "
-            "system may have run out of memory; processes=1 needs least"
-        )
+        code = self.process.exitcode
+        why = ": was memory short? processes=1 needs least" if code == -9 else ""
+        return HelperError(f"a helper process has ended, exit code {code}{why}")
 
     def close(self):
         """Ends the process, also in the middle of its work."""
@@ -218,6 +249,7 @@ def _serve(parallel, number, pipe, open_pipes, gradients):
     for other in open_pipes:
         other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the first process decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # its handler is not for us
     threads.set_num_threads(parallel.threads)
     random.set_replica(number)
     while True:
@@ -233,13 +265,18 @@ def _serve(parallel, number, pipe, open_pipes, gradients):
             reply = _work(parallel, head, batch, gradients)
         except Exception:  # it is reported where the training runs
             reply = {"error": traceback.format_exc()}
-        pipe.send_bytes(json.dumps(reply).encode())
+        try:
+            pipe.send_bytes(json.dumps(reply).encode())
+        except OSError:  # the first process has ended
+            return
 
 
 def _work(parallel, head, batch, gradients):
     random.set_state(head["random"])
-    if parallel.model.training != head["training"]:
-        parallel.model.train(head["training"])
+    for module, training in zip(parallel.modules, head["training"], strict=True):
+        module.training = training
+    for buffer, shared in zip(parallel.buffers, parallel.statistics, strict=True):
+        buffer.array[...] = shared
     for p in parallel.parameters:
         p.grad = None
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -264,8 +301,13 @@ def _shared(parameters):
 def _move(parameters, arrays):
     """Lets the parameters live in `arrays`, their numbers kept."""
     for p, array in zip(parameters, arrays, strict=True):
-        array[...] = p.array
-        p.array = array
+        if array is not p.array:
+            array[...] = p.array
+            p.array = array
+
+
+def _is(a, b):
+    return a is b
 
 
 def _add_to(total, dx):

@@ -45,6 +45,19 @@ def on_device(batch, device):
     return tuple(tensor(array, device=device) for array in batch)
 
 
+def check_loss(loss):
+    """`loss`, if a training step can use it: one element of a graph."""
+    if not isinstance(loss, Tensor):
+        raise TypeError(
+            f"fit: loss(model, *batch) returned {type(loss).__name__}, not a Tensor"
+        )
+    if loss.numel() != 1:
+        raise ValueError(
+            f"fit: the loss must be one element, a mean, not of {loss.shape}"
+        )
+    return loss
+
+
 class Evaluation:
     """Calling it with a model gives {"loss": …, name: …}: means over a whole loader.
 

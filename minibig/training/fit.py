@@ -37,10 +37,11 @@ def fit(
     after every step; `run.stop()` ends it.
     With `folder` the run saves a checkpoint every `save_every` steps (at evaluations),
     at the end and on Ctrl-C, and takes up the one it finds there, bit for bit on a CPU
-    with a fixed number of threads; rates and other settings of the optimizer are then
-    the saved ones. `info`, what the run is (JSON-able), is kept and must be the same.
-    `resume=False` refuses a folder that holds a checkpoint.
-    Each of `processes` works on a part of every batch (see `DataParallel`).
+    with fixed numbers of threads and processes; rates and other settings of the
+    optimizer are then the saved ones. `info`, what the run is (JSON-able), is kept and
+    must be the same. `resume=False` refuses a folder that holds a checkpoint.
+    Each of `processes` works on a part of every batch (see `DataParallel`); callbacks
+    may then freeze nothing.
     `precision`: "fp16" is forward and backward in float16 with weights, sums and
     updates in float32 and a scaled loss (see `mixed_precision.py`), where a step whose
     gradients overflow changes no weight; "bf16", on a GPU alone, needs no scale.

@@ -86,7 +86,7 @@ def _same_in_both(run):
         "the loader's seed": getattr(run.loader, "seed", None),
         "accumulate": run.accumulate,
         "clip_norm": run.clip_norm,
-        "precision": None if run.precision.name == "fp32" else run.precision.name,
+        "precision": run.precision.name,
         "the optimizer": type(run.optimizer).__name__,
         "the schedule": run.schedule and type(run.schedule).__name__,
     }

@@ -8,8 +8,7 @@ from .. import random
 from ..autograd import debug
 from ..backend import read
 from ..optim.clip import grad_norm, scale_gradients
-from ..tensor import Tensor
-from .evaluation import count_targets, on_device
+from .evaluation import check_loss, count_targets, on_device
 
 
 class Step:
@@ -88,16 +87,7 @@ class Step:
             loss = self.parallel.backward(*batch, factor=share)
             return loss, share, batch, before
         with self.precision.working():
-            loss = self.loss_of(batch)
-            if not isinstance(loss, Tensor):
-                raise TypeError(
-                    f"fit: loss(model, *batch) returned {type(loss).__name__}, not a "
-                    "Tensor"
-                )
-            if loss.numel() != 1:
-                raise ValueError(
-                    f"fit: the loss must be one element, a mean, not of {loss.shape}"
-                )
+            loss = check_loss(self.loss_of(batch))
             self.precision.backward(loss, share)
         return loss.array, share, batch, before
 

@@ -129,6 +129,10 @@ dropout = Exercise(
             "than when the model is used.",
         ),
         Mistake(
+            lambda x, dy, p, draws: (_dropout(x, dy, p, draws)[0], dy / (1 - p)),
+            "the gradient of a dropped number is 0, whatever the factor.",
+        ),
+        Mistake(
             lambda x, dy, p, draws: ((draws < p) / (1 - p) * x,
                                      (draws < p) / (1 - p) * dy),
             "kept and dropped have changed places: p is the probability to be dropped, "

@@ -250,6 +250,10 @@ recurrent_gradient = Exercise(
             "U is multiplied with the state before, h[:, t], not the one it makes.",
         ),
         Mistake(
+            lambda h, dy, U: _recurrent_gradient(h, dy, U.T),
+            "on the way back the rows meet U itself: da @ U, not da @ U.T.",
+        ),
+        Mistake(
             lambda h, dy, U: _recurrent_gradient(h, dy, U).T,
             "the result is transposed: row j of dU belongs to unit j of the new state.",
         ),

@@ -48,10 +48,6 @@ perplexity = Exercise(
             "logarithms, which makes it the geometric mean.",
         ),
         Mistake(
-            lambda p: -np.log(p).mean(),
-            "that is the mean loss in nats; the perplexity is e to the power of it.",
-        ),
-        Mistake(
             lambda p: np.exp(np.log(p).mean()),
             "a sign is missing: yours is below 1, and a perplexity never is. The loss "
             "is minus the logarithm.",
@@ -200,10 +196,6 @@ def _mean_of_rows(logits, ids, lengths):
     return (rows / np.maximum(real.sum(1), 1)).mean()
 
 
-def _summed(logits, ids, lengths):
-    return _nats(logits[:, :-1], ids[:, 1:])[_real(ids, lengths)].sum()
-
-
 def _overflowing(logits, ids, lengths):
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         e = np.exp(logits[:, :-1])
@@ -265,7 +257,6 @@ causal_loss = Exercise(
             "you took the mean of each row and then of the rows, so a token counts "
             "more in a short row. Take one mean over all real tokens.",
         ),
-        Mistake(_summed, "that is the sum of the losses; the mean is asked for."),
         Mistake(
             _overflowing,
             "large logits overflow in exp, or leave a probability of 0 to take the "
@@ -338,12 +329,6 @@ def _masked_afterwards(q, keys, values, lengths):
     return _read(_masked(p, lengths, 0.0), values)
 
 
-def _over_heads(q, keys, values, lengths):
-    keys, values = _spread(q, keys, values)
-    scores = _masked(_scores(q, keys) / np.sqrt(q.shape[-1]), lengths, -1e9)
-    return _read(_softmax(scores.swapaxes(1, 2)).swapaxes(1, 2), values)
-
-
 def _overflowing_step(q, keys, values, lengths):
     keys, values = _spread(q, keys, values)
     scores = _masked(_scores(q, keys) / np.sqrt(q.shape[-1]), lengths)
@@ -396,11 +381,6 @@ cached_step = Exercise(
             _masked_afterwards,
             "you masked behind the softmax, so the weights no longer sum to 1. Mask "
             "the scores before it.",
-        ),
-        Mistake(
-            _over_heads,
-            "your softmax runs over the heads. It runs over the places of the cache, "
-            "the last axis of the scores.",
         ),
         Mistake(
             _overflowing_step,

@@ -1,0 +1,69 @@
+"""All parameters of a model in one launch: a step of Adam, the norm of the gradients.
+
+The kernels read a table of addresses, which is made anew for each launch: gradients lie
+elsewhere in each step.
+"""
+
+import numpy as np
+
+from ..backend import array_module, device_of, to_device
+from .kernel import load
+from .problem import ceil
+from .rows import contiguous, empty
+
+CHUNK, BLOCK = 4096, 256  # numbers and threads of a block; as in parameters.cuh
+_PLACE = [("first", "i8"), ("size", "i8")]
+_FLOATS = ("shrink", "decay", "beta1", "rest1", "beta2", "rest2", "rate", "eps")
+ADAM = [*_PLACE, *((name, "u8") for name in "pgmv"), *((s, "f4") for s in _FLOATS)]
+NORM = [*_PLACE, ("g", "u8")]
+
+
+def is_served(*arrays):
+    """True if the kernels can change these arrays where they lie."""
+    return all(x.dtype == "float32" and x.flags.c_contiguous for x in arrays)
+
+
+def adam(entries):
+    """A step for all entries (p, g, m, v, settings), in place; p, m and v are `served`.
+
+    `settings` are the numbers that adam.cu names: shrink, decay, … eps.
+    """
+    p, g, m, v, settings = zip(*entries, strict=True)
+    held = [contiguous(x) for x in g]  # until the launch
+    places = zip("pgmv", (p, held, m, v), strict=True)
+    columns = {name: [_address(x) for x in arrays] for name, arrays in places}
+    columns |= {name: [numbers[name] for numbers in settings] for name in _FLOATS}
+    chunks, table = _table(ADAM, held, columns)
+    if chunks:
+        load("adam.cu")["adam"]((chunks,), (BLOCK,), table, len(held))
+
+
+def gradient_norm(gradients):
+    """√Σ g² of all numbers of some arrays, 0-d, float64; None for other than float32.
+
+    It is infinite where a sum of 16 squares is too large for float32.
+    """
+    if not gradients or not all(g.dtype == "float32" for g in gradients):
+        return None
+    held = [contiguous(g) for g in gradients]
+    chunks, table = _table(NORM, held, {"g": [_address(g) for g in held]})
+    parts, norm = (empty(held[0], shape, "float64") for shape in ((chunks,), ()))
+    kernels = load("gradient_norm.cu")
+    if chunks:
+        kernels["gradient_norm_parts"]((chunks,), (BLOCK,), table, len(held), parts)
+    kernels["gradient_norm"]((1,), (512,), parts, chunks, norm)
+    return norm
+
+
+def _address(x):
+    return x.ctypes.data if array_module(x) is np else x.data.ptr
+
+
+def _table(fields, arrays, columns):
+    """(chunks of all arrays, the table on their device, as bytes)."""
+    table = np.zeros(len(arrays), np.dtype(fields))
+    chunks = [ceil(x.size, CHUNK) for x in arrays]
+    columns |= {"first": np.cumsum([0, *chunks[:-1]]), "size": [x.size for x in arrays]}
+    for name, column in columns.items():
+        table[name] = column
+    return sum(chunks), to_device(table.view("uint8"), device_of(arrays[0]))

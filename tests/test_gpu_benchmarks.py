@@ -1,0 +1,431 @@
+"""The benchmarks for a GPU: what they count and report, and, over the stand-in for CuPy
+and the emulator, that they run as they are written."""
+
+import inspect
+import json
+import math
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import strict_kernels
+import strict_module
+
+from minibig import backend, kernels, models
+from minibig.kernels import emulator
+from minibig.ops.attention import scaled_dot_product_attention
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(os, "environ", dict(os.environ))  # they set threads for themselves
+    patch.syspath_prepend(FOLDER)
+    import gpu
+    import gpu_attention
+    import gpu_attention_report
+    import gpu_train
+    import gpu_train_report
+    from gpu_attention_report import Case
+
+SCRIPTS = "gpu_attention.py", "gpu_train.py"
+CEILINGS = {"products": {"bfloat16": {"CuPy": 700.0, "PyTorch": 800.0},
+                         "float16": {"CuPy": 750.0}, "float32": {"CuPy": 50.0}},
+            "copy": 4.3}  # fmt: skip
+ABOUT = {"machine": "A chip, driver 1.2", "sixteen": "bfloat16", "chip": 90,
+         "torch": True, "ceilings": CEILINGS}  # fmt: skip
+
+
+class Event:
+    """A moment on a GPU that takes a millisecond between any two."""
+
+    def record(self):
+        pass
+
+    def synchronize(self):
+        pass
+
+
+@pytest.fixture
+def cuda(strict, monkeypatch):
+    """The stand-in with kernels, events and a memory pool; the module."""
+    if emulator.missing():
+        pytest.skip(emulator.missing())
+    for owner, name, value in (
+        (strict, "RawModule", strict_kernels.RawModule),
+        (strict, "get_default_memory_pool", pool),
+        (strict.cuda, "Device", strict_kernels.device),
+        (strict.cuda, "Event", Event),
+        (strict.cuda, "get_elapsed_time", lambda began, ended: 1.0),
+    ):
+        monkeypatch.setattr(owner, name, value, raising=False)
+    kernels.load.cache_clear()
+    with backend.kernels(True):
+        yield strict
+    kernels.load.cache_clear()
+
+
+def pool():
+    return types.SimpleNamespace(total_bytes=lambda: 3 * 10**9)
+
+
+# ---- what is counted -----------------------------------------------------------------
+
+
+def test_operations_are_those_of_the_papers():
+    """arXiv 2307.08691, section 4.1."""
+    case = Case(128, 2048, False)
+    assert case.shape == (8, 16, 2048, 128)
+    assert case.flops("forward") == 4 * 8 * 16 * 2048**2 * 128
+    assert case.flops("backward") == 2.5 * case.flops("forward")
+    causal = Case(128, 2048, True)
+    assert causal.flops("both") == 3.5 * case.flops("forward") / 2
+
+
+def test_all_shapes_have_the_same_tokens_and_width():
+    found = gpu_attention_report.cases()
+    assert len({case.key for case in found}) == 6 * 2 * 2
+    for batch, heads, length, width in (case.shape for case in found):
+        assert batch * length == 16384 and heads * width == 2048
+    assert {case.length for case in found} == {512 << i for i in range(6)}
+    assert len(gpu_attention_report.cases(quick=True)) < len(found)
+    assert {case.key for case in gpu_attention_report.GOALS} <= {c.key for c in found}
+
+
+def test_operations_of_gpt2_are_those_that_llm_c_counts():
+    n = gpu_train_report.parameters_of(gpu_train_report.GPT2)
+    flops = gpu_train_report.flops_a_token(n, gpu_train_report.GPT2)
+    assert n == 124_475_904 and flops == pytest.approx(803.5e6, rel=1e-3)
+    small = {"vocab_size": 50, "context_length": 8, "n_layer": 3, "n_head": 2,
+             "n_embd": 16}  # fmt: skip
+    model = models.GPT(models.GPTConfig(**small))
+    counted = sum(p.numel() for p in model.parameters())
+    assert gpu_train_report.parameters_of(small) == counted
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_reference_is_attention_and_its_gradient(causal):
+    q, k, v, dout = np.random.default_rng(0).standard_normal((4, 1, 37, 32))
+    out, backward = scaled_dot_product_attention(q, k, v, is_causal=causal)
+    expected = out, *backward(dout)[:3]
+    arrays = (x[0].astype("float32") for x in (q, k, v, dout))
+    found = gpu_attention.reference(*arrays, causal, block=16)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs[0], rtol=1e-4, atol=1e-5)
+        assert ours.dtype == "float64"
+    assert gpu_attention.error(found[0] * 1.01, found[0]) == pytest.approx(0.01, 1e-3)
+
+
+def test_every_rung_is_measured_in_every_dtype_that_it_reads(cuda):
+    found, refused = gpu_attention.ways("bfloat16", 90, torch=True)
+    names = [rung.name for rung in kernels.attention.LADDER]
+    assert [way for way, dtype in found if dtype == "float32" and way in names] == [
+        name for name in names if name != "mma"
+    ]
+    assert ("flash", "bfloat16") in found and ("naive", "bfloat16") not in found
+    assert ("PyTorch, flash", "bfloat16") in found
+    assert ("PyTorch, flash", "float32") not in found
+    assert any("naive bfloat16: reads float32" in line for line in refused)
+    found, refused = gpu_attention.ways("float16", 75, torch=False)
+    assert not any("PyTorch" in way for way, _ in found)
+    assert any(line.startswith("PyTorch: not installed") for line in refused)
+
+
+# ---- they run ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_without_a_gpu_they_say_so_in_a_sentence(name):
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(FOLDER / name)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("This benchmark needs a GPU: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("way", ["flash", "naive"])
+def test_a_rung_is_timed_and_held_against_float64(cuda, way):
+    keys = [(32, 8, False), (32, 16, True)]
+    sizes = {"tokens": 16, "model_width": 32, "flush": 64}
+    rows = [*gpu_attention.measure(way, "float32", keys, 60, 0, **sizes)]
+    assert [row["key"] for row in rows] == keys
+    for row in json.loads(json.dumps(rows)):
+        assert row["ms"] == {"forward": 1.0, "backward": 1.0, "both": 1.0}
+        assert 0 < max(row["errors"]) < 1e-6 and row["by"] == way
+
+
+def test_what_fails_or_has_no_time_is_left_out_with_its_reason(cuda):
+    sizes = {"tokens": 16, "model_width": 48, "flush": 64}
+    (row,) = gpu_attention.measure("flash", "float32", [(24, 8, False)], 60, 0, **sizes)
+    assert row["left_out"].startswith("ValueError") and "24" in row["left_out"]
+    (row,) = gpu_attention.measure("flash", "float32", [(24, 8, False)], -1, 0, **sizes)
+    assert row["left_out"] == "no time was left"
+
+
+def test_clock_takes_the_median_of_as_many_calls_as_fit(cuda, monkeypatch):
+    spans, calls = iter([9.0, 5.0, 1.0, 2.0, 6.0]), []
+    monkeypatch.setattr(cuda.cuda, "get_elapsed_time", lambda a, b: next(spans))
+    clock = gpu.Clock(flush=64)
+    assert clock.milliseconds(lambda: calls.append(1), seconds=0.04) == (3.5, 4)
+    assert len(calls) == 1 + 1 + 4
+    monkeypatch.setattr(cuda.cuda, "get_elapsed_time", lambda a, b: 2000.0)
+    assert clock.milliseconds(lambda: None, seconds=1) == (2000.0, 1)
+
+
+def test_ceilings_are_rates(cuda, monkeypatch):
+    monkeypatch.setattr(gpu, "has_torch", lambda: False)
+    found = gpu.ceilings(["float32"], side=100, flush=4000)
+    assert found["products"] == {"float32": {"CuPy": pytest.approx(2e-3)}}
+    assert found["copy"] == pytest.approx(8e-6)  # 4,000 bytes read, 4,000 written
+    assert gpu.peak(CEILINGS, "bfloat16") == 800
+
+
+SMALL = {"vocab_size": 32, "context_length": 8, "n_layer": 1, "n_head": 1,
+         "n_embd": 32}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", [4, 2])
+def test_minibigs_steps_are_timed(cuda, part):
+    (row,) = gpu_train.measure("minibig", "fp32", SMALL, 4, part, 4, 60)
+    assert row["ms"] == [1.0] * 3 and row["gb"] == 3 and row["part"] == part
+    assert 2 < row["loss"] < 4
+
+
+def test_steps_end_when_the_time_is_over(cuda):
+    (row,) = gpu_train.measure("minibig", "fp32", SMALL, 2, 2, 1000, -1)
+    assert len(row["ms"]) == gpu_train_report.WARM + 2
+
+
+@pytest.mark.oracle
+def test_pytorchs_steps_are_timed_and_learn_alike(cuda, monkeypatch):
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    torch.set_num_threads(1)
+    monkeypatch.syspath_prepend(FOLDER)
+    autocast, scaler = torch.autocast, torch.amp.GradScaler
+    on_cpu = {"cuda": "cpu"}
+    for owner, name, value in (
+        (torch.Tensor, "cuda", lambda self: self),
+        (torch.nn.Module, "cuda", lambda self: self),
+        (torch, "autocast", lambda device, *a, **k: autocast(on_cpu[device], *a, **k)),
+        (torch.amp, "GradScaler", lambda device, **k: scaler(on_cpu[device], **k)),
+        (torch.cuda, "max_memory_reserved", lambda: 5 * 10**9),
+    ):
+        monkeypatch.setattr(owner, name, value)
+    losses = []
+    for library, precision in (("minibig", "fp32"), ("PyTorch", "fp32"),
+                               ("PyTorch", "bf16")):  # fmt: skip
+        (row,) = gpu_train.measure(library, precision, SMALL, 4, 2, 6, 60)
+        losses.append(row["loss"])
+    assert row["gb"] == 5 and len(row["ms"]) == 5
+    np.testing.assert_allclose(losses[1:], losses[0], rtol=0.05)
+
+
+@pytest.mark.oracle
+def test_pytorchs_attention_is_timed_on_the_same_numbers(cuda, monkeypatch):
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+
+    def from_dlpack(x):
+        return torch.from_numpy(x._hidden.copy())
+
+    monkeypatch.setattr(torch, "from_dlpack", from_dlpack)
+    back = lambda x: strict_module.wrap(x.numpy())  # noqa: E731
+    monkeypatch.setattr(cuda, "from_dlpack", back, raising=False)
+    keys, sizes = [(32, 8, True)], {"tokens": 16, "model_width": 32, "flush": 64}
+    for way in gpu_attention_report.THEIRS:
+        (row,) = gpu_attention.measure(way, "float32", keys, 60, 0, **sizes)
+        assert row["ms"]["both"] == 1 and 0 < max(row["errors"]) < 1e-6
+        assert "ScaledDotProduct" in row["by"]
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("default")  # others' do not matter
+def test_attention_is_measured_on_a_real_gpu():
+    about = next(gpu_attention.job("machine", side=512))
+    assert about["machine"] and min(about["ceilings"]["products"]["float32"].values())
+    sizes = {"tokens": 256, "model_width": 128, "flush": 1 << 20}
+    found, _ = gpu_attention.ways(about["sixteen"], about["chip"], about["torch"])
+    for way, dtype in found:
+        (row,) = gpu_attention.measure(way, dtype, [(64, 128, True)], 60, 0, **sizes)
+        assert "ms" in row, (way, dtype, row)
+        assert max(row["errors"]) < gpu_attention_report.BOUNDS[dtype], (way, dtype)
+        assert min(row["ms"].values()) > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("default")  # others' do not matter
+def test_training_is_measured_on_a_real_gpu(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    config = {**SMALL, "n_embd": 64}
+    for way in gpu_train.ways(gpu.sixteen_bits(), gpu.has_torch()):
+        if way[0] != "PyTorch compiled":  # its compiler would take a minute
+            (row,) = gpu_train.measure(*way, config, 4, 2, 5, 60)
+            assert min(row["ms"]) > 0 and row["gb"] > 0 and row["loss"] < 5
+
+
+def test_what_a_process_found_before_its_end_is_kept(tmp_path):
+    script = tmp_path / "script.py"
+    begin = "print('{\"a\": 1}', flush=True); print('not a row {', flush=True);"
+    ends = ("import os; os._exit(3)", "its process ended with code 3"), (
+        "import time; time.sleep(60)", "stopped after 1 s")  # fmt: skip
+    for end, why in ends:
+        script.write_text(begin + end)
+        assert gpu.in_own_process(script, {}, 1) == ([{"a": 1}], why)
+    text = "import json, sys; print(sys.argv[2])"
+    script.write_text(text)
+    assert gpu.in_own_process(script, {"failed": "x"}, 20) == ([], "x")
+    assert gpu.in_own_process(script, {"b": 2}, 20) == ([{"b": 2}], None)
+
+
+def test_an_error_is_told_and_ends_the_process(capsys):
+    def rows():
+        yield {"a": 1}
+        raise MemoryError("Out of memory\nallocating")
+
+    with pytest.raises(SystemExit):
+        gpu.serve(rows())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ['{"a": 1}', '{"failed": "MemoryError: Out of memory"}']
+
+
+# ---- what they report ----------------------------------------------------------------
+
+
+def attention_row(case, milliseconds, errors=(4e-3, 5e-3), by="mma"):
+    ms = {name: milliseconds * f for name, f in gpu_attention_report.FACTORS.items()}
+    return {"key": list(case.key), "ms": ms, "errors": errors, "by": by}
+
+
+def attention_results():
+    """mma is half as fast as PyTorch's default at 8k, and wrong at 4k."""
+    mma, default = ("mma", "bfloat16"), ("PyTorch, default", "bfloat16")
+    late = ("tiled", "float32")
+    results = gpu_attention_report.Results(ABOUT, ["naive: no"], [mma, default, late])
+    goals = gpu_attention_report.GOALS
+    keys = [list(case.key) for case in goals]
+    rows = [attention_row(goals[0], 4.0), attention_row(goals[1], 1.0, (math.nan, 1.0))]
+    results.take(mma, keys, rows, None)
+    results.take(default, keys, [attention_row(goals[0], 2.0, by="Cudnn")], "it died")
+    return results
+
+
+def test_report_begins_with_the_machine_and_what_did_not_run(tmp_path):
+    path = gpu.report_path(tmp_path / "new", "gpu_attention")
+    gpu_attention_report.write(path, attention_results())
+    text = path.read_text("utf-8")
+    begin = text.splitlines()[:12]
+    assert begin[0] == f"# Attention on a GPU, {path.stem[-10:]}"
+    assert begin[2] == "A chip, driver 1.2."
+    assert begin[6:10] == [
+        "- naive: no",
+        "- mma bfloat16: WRONG, errors over 0.02: D 128, T 4096, causal",
+        "- PyTorch, default bfloat16: it died: D 128, T 4096, causal",
+        "- tiled float32: the minutes were over",
+    ]
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert f"]({path.stem}.png)" in text
+
+
+def test_report_gives_rates_shares_and_ratios(tmp_path):
+    path = tmp_path / "report.md"
+    gpu_attention_report.write(path, attention_results(), picture=False)
+    lines = path.read_text("utf-8").splitlines()
+    # 4 · 16384 · 8192 · 2048 operations in 4 ms: 275 TFLOP/s, a third of 800
+    row = "| 8192 | mma | 275 | 275 | 275 | 34%, 34% | 4, 10, 14 | 4.0e-03, 5.0e-03 |"
+    assert row in lines
+    assert (
+        "| mma | PyTorch, default | forward | 0.50 | – | 0 of 1 | 0.50 to 0.50 |"
+        in lines
+    )
+    assert any(line.startswith("| 4096 | mma **wrong** |") for line in lines)
+    assert "PyTorch, default, bfloat16, was computed by: Cudnn." in lines
+
+
+def test_report_of_training_gives_tokens_shares_and_ratios(tmp_path):
+    ours, theirs = ("minibig", "bf16"), ("PyTorch", "bf16")
+    todo = gpu_train.ways("bfloat16", torch=True)
+    assert todo[:2] == [ours, theirs] and ("PyTorch compiled", "bf16") in todo
+    assert gpu_train.ways("float16", torch=False) == [("minibig", "fp16"),
+                                                      ("minibig", "fp32")]  # fmt: skip
+    results = gpu_train_report.Results(ABOUT, gpu_train_report.GPT2, 64, todo)
+    row = {"loss": 9.5, "gb": 40.04, "part": 32, "ms": [900.0, 900.0, *[200.0] * 17]}
+    results.take(ours, row, None)
+    results.take(theirs, {**row, "ms": [100.0] * 19}, None)
+    results.take(todo[2], None, "OutOfMemoryError: no")
+    path = tmp_path / "report.md"
+    gpu_train_report.write(path, results)
+    lines = path.read_text("utf-8").splitlines()
+    # 65,536 tokens in 0.2 s, 803 MFLOP each: 263 TFLOP/s, of 800
+    expected = (
+        "| minibig, bf16 | 327,680 | 200.0 | 0.50 | 33% | 40.0 | 32 | 20 | 9.500 |"
+    )
+    assert expected in lines
+    assert "- minibig, fp32: OutOfMemoryError: no" in lines[:12]
+    assert "- PyTorch, fp32: the minutes were over" in lines[:12]
+    assert path.with_suffix(".png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("script", [gpu_attention, gpu_train])
+def test_whole_run_goes_from_machine_to_report(cuda, monkeypatch, tmp_path, script):
+    runtime = types.SimpleNamespace(
+        getDeviceProperties=lambda i: {"name": b"A chip", "totalGlobalMem": 8 * 10**9},
+        runtimeGetVersion=lambda: 13000,
+    )
+    jobs = []
+
+    def answer(name, job, seconds):
+        jobs.append(job)
+        settings = {key: job[key] for key in job if key != "kind"}
+        if job["kind"] == "machine":
+            rows = script.job(**job)
+        elif "keys" in job:
+            rows = [attention_row(Case(*key), 1.0) for key in job["keys"]]
+        else:
+            rows = [{"ms": [9.0] * 7, "loss": 9.0, "gb": 1.0, "part": job["part"]}]
+        if settings:
+            inspect.signature(script.measure).bind(**settings)
+        return json.loads(json.dumps([*rows])), None
+
+    monkeypatch.setattr(cuda, "__version__", "14.2", raising=False)
+    monkeypatch.setattr(cuda.cuda, "runtime", runtime, raising=False)
+    monkeypatch.setattr(gpu, "ceilings", lambda dtypes, side: CEILINGS)
+    monkeypatch.setattr(gpu, "has_torch", lambda: False)
+    monkeypatch.setattr(gpu, "driver", lambda: "1.2")
+    monkeypatch.setattr(script, "in_own_process", answer)
+    path = script.run(script.parse(["--quick", "--folder", str(tmp_path)]))
+    text = path.read_text("utf-8")
+    assert (
+        "A chip, compute capability 7.5, 8 GB, driver 1.2; CUDA 13.0, CuPy 14" in text
+    )
+    assert "- PyTorch: not installed" in text and "the minutes were over" not in text
+    assert len(jobs) > 2 and all(0 < job["seconds"] < 420 for job in jobs[1:])
+    with pytest.raises(SystemExit, match=r"--ways.*none"):
+        script.run(script.parse(["--ways", "none", "--folder", str(tmp_path)]))
+
+
+def test_a_batch_that_does_not_fit_is_halved(monkeypatch):
+    parts = []
+
+    def answer(script, job, seconds):
+        parts.append(job["part"])
+        assert job["steps"] == 3  # of float32 half as many
+        return ([{"ms": []}], None) if job["part"] == 16 else ([], "CUDA out of memory")
+
+    monkeypatch.setattr(gpu_train, "in_own_process", answer)
+    settings = {"config": SMALL, "batch": 64, "steps": 6}
+    assert gpu_train.measured(("minibig", "fp32"), settings, math.inf)[1] is None
+    assert parts == [64, 32, 16]
+    assert gpu_train.measured(("minibig", "fp32"), settings, 0) == (
+        None,
+        "no time was left",
+    )
+
+
+@pytest.mark.parametrize("module", [gpu_attention, gpu_train])
+def test_settings_have_defaults_within_eight_minutes(module):
+    options = module.parse([])
+    assert options.minutes < 8 and options.folder == FOLDER / "results"
+    quick = module.parse(["--quick", "--minutes", "2", "--folder", "x"])
+    assert quick.quick and quick.minutes == 2 and quick.folder == Path("x")
