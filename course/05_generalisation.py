@@ -825,7 +825,7 @@ figure, panels = plt.subplots(
 for axes, title in zip(panels, points, strict=False):
     rate, decay, value = np.array(points[title]).T
     shown = axes.scatter(rate, decay, c=value, s=60, edgecolors="k", cmap="viridis_r")
-    shown.set_clim(losses[0], 1.0)
+    shown.set_clim(losses[0], max(1.0, 1.1 * losses[0]))
     axes.plot(rate, [7e-4] * len(rate), "|k", ms=10, clip_on=False)
     axes.set(xscale="log", yscale="log", xlim=(1e-4, 1), ylim=(7e-4, 14))
     axes.set(xlabel="learning rate", title=title, xticks=(1e-4, 1e-2, 1))

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -159,6 +160,7 @@ def interrupt_at(step, times=1):
     def callback(run):
         for _ in range(times if run.step == step else 0):
             signal.raise_signal(signal.SIGINT)
+            time.sleep(0.01)  # its handler runs before the next one comes
 
     return callback
 
