@@ -14,7 +14,7 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
-from measure import THREADS, libraries, machine, save, times, today
+from measure import CORES, THREADS, libraries, machine, save, times, today
 
 import numpy as np  # isort: skip (measure sets the threads)
 
@@ -130,7 +130,11 @@ def main():
     options = parser.parse_args()
     names = libraries()
     lines = [f"# Training steps of small models on the CPU, {today()}", "", machine()]
-    lines += ["", f"Medians of {options.steps} steps or more, in turns of {TURN}.", ""]
+    lines += [
+        "",
+        f"Medians of {options.steps} steps or more, in turns of {TURN}. {CORES}",
+    ]
+    lines.append("")
     lines.append(header(names))
     print("\n".join(lines), flush=True)
     for name in TASKS:

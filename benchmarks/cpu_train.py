@@ -19,7 +19,7 @@ import sys
 from multiprocessing import active_children
 from pathlib import Path
 
-from measure import THREADS, libraries, machine, save, times, today
+from measure import CORES, THREADS, libraries, machine, save, times, today
 
 import numpy as np  # isort: skip (measure sets the threads)
 
@@ -169,7 +169,11 @@ def main():
         return
     names = libraries()
     lines = [f"# Training steps of a GPT on the CPU, {today()}", "", machine(), ""]
-    lines += [f"Medians of {options.steps} steps, the two in turn.", "", header(names)]
+    lines += [
+        f"Medians of {options.steps} steps, the two in turn. {CORES}",
+        "",
+        header(names),
+    ]
     print("\n".join(lines), flush=True)
     numbers = range(len(SHAPES)) if options.shape is None else [options.shape]
     for number in numbers:

@@ -12,6 +12,10 @@ import time
 from pathlib import Path
 
 THREADS = os.environ.get("MINIBIG_THREADS", "2")
+# What a comparison of training steps says of itself: threads are PyTorch's alone.
+CORES = (
+    f"PyTorch has {THREADS} threads, minibig {THREADS} processes that share each batch."
+)
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MINIBIG_THREADS"):
     os.environ.setdefault(variable, THREADS)
 
