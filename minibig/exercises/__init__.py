@@ -1,4 +1,4 @@
-"""What checks the exercises of the notebooks: `check`, `hint`, `result`, `scaled`."""
+"""What notebooks import: `check`, `hint`, `result`, `scaled`, `recorded`."""
 
 from .checking import (
     check,
@@ -10,4 +10,5 @@ from .checking import (
     read_record,
 )
 from .exercise import Case, Exercise, Mistake
+from .reports import recorded
 from .results import in_smoke_mode, result, scaled
