@@ -550,7 +550,7 @@ for name, start in {"fine-tuned": model, "from the start": None}.items():
     if start is not None:
         state = start.state_dict()
         with mb.no_grad():
-            state["position_embedding"] = start._positions(6, 6).numpy()
+            state["position_embedding"] = start.positions(6, 6).numpy()
         tuned.load_state_dict(state)
     train(tuned, batches, steps, rate=5e-4)
     score = accuracy(tuned, bigger["test"], test.targets)

@@ -120,10 +120,15 @@ class ViT(Published):
         patches = patches_of(images, c.patch_size)  # (B, N, channels · P²)
         x = self.patch_embedding(patches)  # (B, N, C)
         first = self.class_token.expand(len(x), 1, c.n_embd)
-        return self.dropout(cat([first, x], 1) + self._positions(*grid))
+        return self.dropout(cat([first, x], 1) + self.positions(*grid))
 
-    def _positions(self, height, width):
-        """The learnt positions (1, 1 + N, C), interpolated to another grid."""
+    def positions(self, height, width):
+        """The learnt positions (1, 1 + N, C), interpolated to this many patches.
+
+        The class token's is the first, the others are the patches', row by row.
+        """
+        checks.whole("ViT.positions: height", height, 1)
+        checks.whole("ViT.positions: width", width, 1)
         side = self.config.image_size // self.config.patch_size
         table = self.position_embedding
         if (height, width) == (side, side):
