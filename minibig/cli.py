@@ -148,6 +148,10 @@ def _train_options(parser):
     )
     parser.add_argument("--corpus", metavar="NAME", help="learn another corpus")
     _place(parser, help="where the run is kept (default: runs/NAME)")
+    parser.add_argument(
+        "--precision", choices=("fp32", "fp16", "bf16"), default="fp32",
+        help="16 bits for the work, 32 for the weights: worth it on a GPU",
+    )  # fmt: skip
     parser.add_argument("--steps", type=positive, metavar="N", help="of the optimizer")
     parser.add_argument(
         "--seed", type=whole, metavar="N", help="another luck of the draw"

@@ -217,13 +217,21 @@ def run(preset, folder, text, options):
 
     with _one_sentence(OSError, FileError, DeviceError, recipes.TextError, HelperError):
         device = check_device(options.device)
+        precision = getattr(options, "precision", "fp32")  # demo has no such option
         processes = options.processes or usable_processes(device)
+        if precision == "fp16":
+            if (options.processes or 1) > 1:
+                raise UsageError("--precision fp16 runs in one process: --processes 1")
+            processes = 1
+        if precision == "bf16" and device == "cpu":
+            raise UsageError("--precision bf16 needs --device cuda: NumPy has no bf16")
         check_folder(folder)
         finished = is_finished(preset, folder)
         try:
             trained = recipes.train(
-                preset, folder, text=text, device=device, processes=processes
-            )
+                preset, folder, text=text, device=device, processes=processes,
+                precision=precision,
+            )  # fmt: skip
         except OtherRunError as error:
             raise UsageError(error) from error
     if finished:

@@ -31,14 +31,16 @@ class Trained:
     seconds: float
 
 
-def train(preset, folder, *, text=None, device="cpu", processes=1, say=print):
+def train(
+    preset, folder, *, text=None, device="cpu", processes=1, precision="fp32", say=print
+):
     """Trains the model of a preset in `folder`, or goes on there; returns a Trained.
 
     `text` stands in for a language model's corpus; its last tenth is held out. Each of
-    `processes` works on a part of every batch (`training.DataParallel`). The
-    folder gets checkpoints, and at the end config.json, model.safetensors and, where
-    the model reads text, tokenizer.json. Raises TextError where the text is too short,
-    ValueError where the folder belongs to another run.
+    `processes` works on a part of every batch (`training.DataParallel`); `precision` is
+    that of `training.fit`. The folder gets checkpoints, and at the end config.json,
+    model.safetensors and, where the model reads text, tokenizer.json. Raises TextError
+    where the text is too short, ValueError where the folder belongs to another run.
     """
     check_device(device)
     began = time.perf_counter()
@@ -50,8 +52,10 @@ def train(preset, folder, *, text=None, device="cpu", processes=1, say=print):
     say(f"{reads}{model.num_parameters():,} parameters on {device}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    info = _settings(preset, task)
-    history = carry_out(task, preset, folder=folder, info=info, processes=processes)
+    history = carry_out(
+        task, preset, folder=folder, info=_settings(preset, task), processes=processes,
+        precision=precision,
+    )  # fmt: skip
     results = task.judge(model)
     extra = {"preset": dataclasses.asdict(preset), "results": results}
     save_model(model, task.tokenizer, folder, extra)

@@ -90,6 +90,15 @@ def test_cuda_without_a_gpu_is_one_sentence(capsys, finished, monkeypatch):
         (("train", "--preset", "tiny", "--steps", "1.5"), "'1.5' is no whole number"),
         (("train", "--preset", "tiny", "--seed", "-1"), "--seed"),
         (("train", "--preset", "tiny", "--device", "tpu"), "'tpu'"),
+        (("train", "--preset", "tiny", "--precision", "fp8"), "'fp8'"),
+        (
+            ("train", "--preset", "tiny", "--precision", "bf16"),
+            "bf16 needs --device cuda",
+        ),
+        (
+            ("train", "--preset", "tiny", "--precision", "fp16", "--processes", "2"),
+            "fp16 runs in one process",
+        ),
         (("generate",), "--folder"),
         (("generate", "--folder", "x", "--temperature", "nan"), "'nan' is no number"),
         (("generate", "--folder", "x", "--top-k", "0"), "'0' is no whole number"),

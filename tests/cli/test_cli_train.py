@@ -57,6 +57,15 @@ def test_steps_and_seed_override_the_preset(text_file):
     assert (noted["steps"], noted["seed"], noted["warmup"]) == (2, 7, 1)
 
 
+def test_precision_is_the_runs_own_and_trains_close_to_float32(capsys, text_file):
+    half = ("--text", text_file, "--sample", 0, "--precision", "fp16")
+    assert train(*half) == train(*half[:-2], "--folder", "runs/single") == 0
+    half_loss, loss = (results(Path("runs", n))["loss"] for n in ("tiny", "single"))
+    assert half_loss == pytest.approx(loss, abs=0.05) and half_loss != loss
+    said = refused(capsys, "train", "--preset", "tiny", *half[:-2])
+    assert "another run" in said
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kill -9 is POSIX's")
 def test_a_killed_run_goes_on_and_ends_as_an_uninterrupted_one(
     capsys, text_file, tmp_path
