@@ -2,7 +2,7 @@
 
 Writes benchmarks/results/course.md, whose head says what a seed means here; the
 sections of notebooks that were not asked for stay. Each run is kept in .cache/results,
-so that what was interrupted goes on, and counts until source, library or Python change.
+so that what was interrupted goes on, and counts until code, library or Python change.
 """
 
 import argparse
@@ -65,9 +65,14 @@ def shifted(notebook, seed):
 
 
 def state(source):
-    """What a kept run rests on; another value of any of these makes it old."""
+    """What a kept run rests on; another value of any of these makes it old.
+
+    Of the source it is the code: a sentence put right changes no number.
+    """
+    cells = read_source(source).cells
+    code = "\0".join(cell.source for cell in cells if cell.cell_type == "code")
     return {
-        "source": hashlib.sha256(source.read_bytes()).hexdigest()[:16],
+        "source": hashlib.sha256(code.encode()).hexdigest()[:16],
         "library": library_hash()[:16],
         "python": platform.python_version(),
         "numpy": np.__version__,
