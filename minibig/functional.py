@@ -18,7 +18,7 @@ from .losses import (
     mse_loss,
 )
 from .operators import check_broadcast, maximum, relu, sigmoid, tanh
-from .ops import attention, elementwise, indexing, matmul, normalization
+from .ops import attention, elementwise, feed_forward, indexing, matmul, normalization
 from .ops import dropout as masks
 from .ops import softmax as scores
 from .recurrence import lstm, rnn
@@ -28,24 +28,41 @@ from .tensor import Tensor, apply
 __all__ = [
     "avg_pool2d", "batch_norm", "binary_cross_entropy_with_logits", "conv2d",
     "cross_entropy", "dropout", "embedding", "gelu", "l1_loss", "layer_norm", "linear",
-    "log_softmax", "lstm", "max_pool2d", "mse_loss", "one_hot", "relu", "rms_norm",
-    "rnn", "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "tanh",
+    "linear_activation", "log_softmax", "lstm", "max_pool2d", "mse_loss", "one_hot",
+    "relu", "rms_norm", "rnn", "scaled_dot_product_attention", "sigmoid", "silu",
+    "softmax", "tanh",
 ]  # fmt: skip
 
 
 def linear(x, weight, bias=None):
     """x Wᵀ + b: x (..., in), weight (out, in), bias (out,) -> (..., out)."""
-    check_floats("linear", weight=weight, input=x, bias=bias)
+    _check_linear("linear", x, weight, bias)
+    return apply(matmul.linear, x, weight, bias)
+
+
+def linear_activation(x, weight, bias, activation):
+    """activation(x Wᵀ + b), by one kernel less on a GPU: shapes as `linear`'s.
+
+    `activation` is "gelu", "gelu_tanh" or "silu".
+    """
+    _check_linear("linear_activation", x, weight, bias)
+    known = feed_forward.ACTIVATIONS
+    checks.choice("linear_activation: activation", activation, known)
+    op = feed_forward.linear_activation
+    return apply(op, x, weight, bias, activation=activation)
+
+
+def _check_linear(name, x, weight, bias):
+    check_floats(name, weight=weight, input=x, bias=bias)
     if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
         raise ValueError(
-            f"linear: input {x.shape} and weight {weight.shape}: the input's last size "
+            f"{name}: input {x.shape} and weight {weight.shape}: the input's last size "
             "must be the weight's second, (out, in)"
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(
-            f"linear: bias {bias.shape} must have the {weight.shape[0]} outputs"
+            f"{name}: bias {bias.shape} must have the {weight.shape[0]} outputs"
         )
-    return apply(matmul.linear, x, weight, bias)
 
 
 def softmax(x, dim):

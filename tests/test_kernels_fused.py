@@ -180,6 +180,25 @@ def test_activation_agrees_with_the_op(name, shape, dtype, machine):
     agrees(lambda x: activation.activation(name, x), op, [x], machine)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (7, 300), (3, 5, 9)])
+@pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu"])
+def test_activation_adds_the_bias_of_the_column(name, shape, dtype, machine):
+    agrees_with_bias(name, shape, dtype, machine)
+
+
+def agrees_with_bias(name, shape, dtype="float32", machine="cpu"):
+    x, bias = (drawn(*s, dtype=dtype) for s in (shape, shape[-1:]))
+
+    def op(x):
+        return getattr(elementwise, name)(x + bias.astype(x.dtype))
+
+    def kernel(x):
+        return activation.activation(name, x, backend.to_device(bias, machine))
+
+    agrees(kernel, op, [x], machine)
+
+
 @needs_emulator
 @pytest.mark.parametrize("name", ["gelu", "gelu_tanh", "silu"])
 def test_activation_of_large_numbers_stays_finite(name):
@@ -258,6 +277,7 @@ FAULTS = [
     ("norm_backward.cu", "(column >= width) return", "(column > width) return"),
     ("cross_entropy_forward.cu", "0 <= id && id < classes", "true"),
     ("activation_forward.cu", "if (i < count)", "if (i <= count)"),
+    ("activation_backward.cu", "+ (int)blockDim.x) % width", "+ 1) % width"),
     ("embedding_backward.cu", "first + CHUNK, count", "first + CHUNK, count + 1"),
     ("embedding_backward.cu", "if (!begins || !ends)", "if (!begins)"),
 ]
@@ -304,9 +324,7 @@ PLANTED = {
         norm.layer_norm, normalization.layer_norm,
         [drawn(70, 33), drawn(33), drawn(33, seed=1)],
     ),
-    "activation": lambda: agrees(
-        lambda x: activation.activation("gelu", x), elementwise.gelu, [drawn(1020)]
-    ),
+    "activation": lambda: agrees_with_bias("gelu", (2, 510)),
     "cross": _outside,
     "embedding": _rows_of_ids,
 }  # fmt: skip

@@ -62,10 +62,12 @@ CALLS = {
     "gelu": lambda x, w: F.gelu(x),
     "gelu_tanh": lambda x, w: F.gelu(x.permute(2, 1, 0), approximate="tanh"),
     "silu": lambda x, w: F.silu(x[:, ::2]),
+    "linear_activation": lambda x, w: F.linear_activation(x, w, w[:, 0], "gelu"),
     "embedding": lambda x, w: F.embedding([[1, 0, 1], [2, 2, 1]], w) * x,
 }
 
 
+KERNELS = {"layer_norm": "norm", "rms_norm": "norm", "linear_activation": "gelu"}
 BOTH = ("forward", "backward")
 EXPECTED = {"embedding": ("backward", "joined")}
 
@@ -93,7 +95,7 @@ def trained(name, device, dtype):
 def test_op_on_cuda_is_done_by_a_kernel_and_agrees(name, dtype, gpu, loaded):
     dtype_of(dtype)
     ours = trained(name, "cuda", dtype)
-    kernel = "norm" if name.endswith("norm") else name
+    kernel = KERNELS.get(name, name)
     assert all(f"{kernel}_{way}" in loaded for way in EXPECTED.get(name, BOTH))
     for a, b in zip(ours, trained(name, "cpu", "float32"), strict=True):
         np.testing.assert_allclose(a, b, atol=5 * TOLERANCE[dtype], rtol=5e-2)

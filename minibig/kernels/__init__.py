@@ -45,7 +45,7 @@ time. All take 32 and 16 bits, `parameters` float32.
 | module | does | shared header |
 |---|---|---|
 | `softmax`, `norm`, `cross_entropy` | rows, forward and backward | `rows.cuh` |
-| `activation` | gelu, exact and by tanh, silu | `activation.cuh` |
+| `activation` | gelu, exact and by tanh, silu; of x + bias too | `activation.cuh` |
 | `embedding` | the table's gradient, by runs of equal ids | |
 | `dropout` | the mask, NumPy's bits | |
 | `parameters` | a step of Adam, the norm of all gradients | `parameters.cuh` |

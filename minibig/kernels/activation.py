@@ -1,4 +1,4 @@
-"""gelu, exact and by tanh, and silu: each pass in one kernel."""
+"""gelu, exact and by tanh, and silu, of x or of x + bias: each pass in one kernel."""
 
 from .kernel import load
 from .problem import ceil
@@ -7,19 +7,25 @@ from .rows import contiguous, empty, number_of
 BLOCK, EACH = 256, 4  # threads, and numbers of each; as in activation.cuh
 
 
-def activation(name, x):
-    """As the op of that name: (y, backward); None where no kernel serves x."""
-    number = number_of(x)
+def activation(name, x, bias=None):
+    """As the op of that name, of x + bias: (y, backward); None where no kernel serves.
+
+    x (..., width), bias (width,). backward gives the gradient of x alone; the bias's is
+    its sum over rows.
+    """
+    number = number_of(x, bias)
     if number is None:
         return None
     launch = (ceil(x.size, BLOCK * EACH),), (BLOCK,)
-    x, y = contiguous(x), empty(x)
-    load("activation_forward.cu", number)[f"{name}_forward"](*launch, x, y, x.size)
+    x, y, bias = contiguous(x), empty(x), contiguous(bias)
+    width = 1 if bias is None else bias.size
+    kernel = load("activation_forward.cu", number)[f"{name}_forward"]
+    kernel(*launch, x, bias, width, y, x.size)
 
     def backward(dy):
         dx, dy = empty(x), contiguous(dy, like=x)
         kernel = load("activation_backward.cu", number)[f"{name}_backward"]
-        kernel(*launch, x, dy, dx, x.size)
+        kernel(*launch, x, bias, width, dy, dx, x.size)
         return (dx,)
 
     return y, backward

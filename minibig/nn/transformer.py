@@ -29,7 +29,13 @@ class FeedForward(Module):
         self.linear2 = Linear(dim_feedforward, d_model, bias)
 
     def forward(self, x):
-        return self.linear2(self.dropout(ACTIVATIONS[self.activation](self.linear1(x))))
+        return self.linear2(self.dropout(self._inner(x)))
+
+    def _inner(self, x):
+        first = self.linear1
+        if self.activation != "relu" and type(first) is Linear:  # not one put there
+            return F.linear_activation(x, first.weight, first.bias, self.activation)
+        return ACTIVATIONS[self.activation](first(x))
 
     def extra_repr(self):
         return self.activation

@@ -5,7 +5,7 @@ import numpy
 import minibig as mb
 from minibig import functional as F
 
-from .neural import VECTORS, affine, needs_floats
+from .neural import VECTORS, _gelu, affine, needs_floats
 from .record import LAYOUTS, Record, Sample, refuses
 from .samplers import layouts, normal, unary
 
@@ -41,6 +41,48 @@ LINEAR = Record(
         refuses(
             ValueError, lambda: F.linear(mb.ones(3), mb.ones(2, 3), mb.ones(3)),
             "bias (3,)", "2 outputs",
+        ),
+    ),
+    admits=VECTORS | {"same tensor twice"},
+)  # fmt: skip
+
+
+def _linear_activation_samples(rng):
+    names = "gelu", "gelu_tanh", "silu"
+    return [
+        Sample(sample.arrays, {"activation": names[i % 3]})
+        for i, sample in enumerate(_linear_samples(rng))
+    ]
+
+
+def _activated(np, x, weight, bias, activation):
+    h = affine(np.matmul(x, weight.T), None, bias)
+    if activation == "silu":
+        return h / (1 + np.exp(-h))
+    return _gelu(np, h, "tanh" if activation == "gelu_tanh" else "none")
+
+
+def _activated_by_torch(torch, x, weight, bias, activation):
+    h, f = torch.nn.functional.linear(x, weight, bias), torch.nn.functional
+    if activation == "silu":
+        return f.silu(h)
+    return f.gelu(h, approximate="tanh" if activation == "gelu_tanh" else "none")
+
+
+LINEAR_ACTIVATION = Record(
+    "functional.linear_activation", F.linear_activation, _activated,
+    _linear_activation_samples, _activated_by_torch,
+    errors=(
+        needs_floats("linear_activation", mb.ones(2, 3), None, "gelu"),
+        refuses(
+            ValueError,
+            lambda: F.linear_activation(mb.ones(2, 3), mb.ones(3, 2), None, "gelu"),
+            "linear_activation", "(2, 3)", "(3, 2)", "(out, in)",
+        ),
+        refuses(
+            ValueError,
+            lambda: F.linear_activation(mb.ones(3), mb.ones(2, 3), None, "relu"),
+            "'relu'", "gelu_tanh",
         ),
     ),
     admits=VECTORS | {"same tensor twice"},
@@ -113,4 +155,4 @@ DROPOUT = Record(
     ),
 )  # fmt: skip
 
-RECORDS = [LINEAR, EMBEDDING, DROPOUT]
+RECORDS = [LINEAR, LINEAR_ACTIVATION, EMBEDDING, DROPOUT]
