@@ -4,8 +4,6 @@ import os
 import subprocess
 import sys
 import time
-import unicodedata
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +18,10 @@ from minibig.data import (
     Template,
     WordPieceTokenizer,
     WordTokenizer,
-    documentation,
-    pad,
 )
 from minibig.data.tokenizers.bpe import split_words
 from minibig.data.tokenizers.merges import (
-    apply_merges,
-    learn_merges,
     rank_merges,
-    replace_pair,
 )
 from minibig.data.tokenizers.patterns import find_words
 
@@ -110,98 +103,6 @@ def test_half_a_character_decodes_to_the_replacement_character():
     assert BPE.decode(ids) == "\ufffd"
 
 
-def test_words_are_split_as_gpt2_splits_them():
-    text = "I've  seen 3 cats,\n  don't you_see?\u00a0x²"
-    assert "|".join(split_words(text)) == (
-        "I|'ve| | seen| 3| cats|,|\n | don|'t| you|_|see|?|\u00a0|x|²"
-    )
-
-
-@pytest.mark.parametrize("ending", ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"])
-def test_english_contractions_are_words_of_their_own(ending):
-    assert split_words(f"x{ending}y {ending}") == ["x", ending, "y", " '", ending[1:]]
-
-
-def test_letters_numbers_space_and_marks_are_the_unicode_categories():
-    groups = {"L": [], "N": [], "Z": [], "other": []}
-    for character in map(chr, range(sys.maxunicode + 1)):
-        group = unicodedata.category(character)[0]
-        if character in "\t\n\v\f\r\x85":
-            group = "Z"
-        groups.get(group, groups["other"]).append(character)
-    letters, numbers, space, marks = ("".join(group) for group in groups.values())
-    words = split_words(letters + numbers + marks + space)
-    # Lengths only: pytest would compare a million characters for minutes.
-    assert [len(w) for w in words] == list(map(len, (letters, numbers, marks, space)))
-
-
-def test_merges_are_the_most_frequent_pairs_and_ties_go_to_smaller_ids():
-    words = [("abab", 2), ("cd", 3), ("xy", 3), ("z", 9)]
-    words = [(["abcdxyz".index(c) for c in word], count) for word, count in words]
-    tokens, merges = learn_merges("abcdxyz", words, 7 + 4)
-    assert merges == [("a", "b"), ("c", "d"), ("x", "y"), ("ab", "ab")]
-    assert tokens[7:] == ["ab", "cd", "xy", "abab"]
-
-
-@capped
-@given(st.dictionaries(st.text("abc", min_size=1, max_size=8), st.integers(1, 9)))
-def test_incremental_training_equals_counting_anew_each_time(counts):
-    words = {word: ["abc".index(c) for c in word] for word in counts}
-    stated = [(words[word], count) for word, count in counts.items()]
-    tokens, merges = learn_merges("abc", stated, 3 + 8)
-    ids = {token: index for index, token in enumerate(tokens)}
-    for left, right in merges:
-        pairs = {}
-        for word, pieces in words.items():
-            for pair in pairwise(pieces):
-                pairs[pair] = pairs.get(pair, 0) + counts[word]
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        assert best == (ids[left], ids[right]) and pairs[best] >= 2
-        for word, pieces in words.items():
-            words[word] = replace_pair(pieces, best, ids[left + right])
-    ranks = {(ids[a], ids[b]): (rank, ids[a + b]) for rank, (a, b) in enumerate(merges)}
-    for word, pieces in words.items():
-        assert apply_merges(["abc".index(c) for c in word], ranks) == pieces
-
-
-def test_a_token_made_in_two_ways_is_one_token():
-    merges = [("a", "b"), ("ab", "c"), ("b", "c"), ("a", "bc")]
-    tokens = [*BPETokenizer.train("x", 256).tokens, "ab", "abc", "bc"]
-    tokenizer = BPETokenizer(tokens, merges)
-    assert tokenizer.encode("abc") == [tokens.index("abc")]
-
-
-def test_a_very_long_word_takes_no_quadratic_time():
-    tokenizer = BPETokenizer.train("ab" * 64 + " " + "ab" * 64, 261)
-    ids = tokenizer.encode("ab" * 30_000)  # minutes, if each merge read all of it
-    assert len(ids) < 5_000 and tokenizer.decode(ids) == "ab" * 30_000
-
-
-def test_pairs_are_replaced_from_the_left():
-    assert replace_pair([1, 1, 1, 2, 1, 1], (1, 1), 5) == [5, 1, 2, 5]
-
-
-def test_bpe_stops_when_no_pair_occurs_often_enough():
-    assert BPETokenizer.train("ab ab cd", 999).vocab_size == 257
-    assert BPETokenizer.train("ab ab cd", 999, min_frequency=1).vocab_size > 258
-
-
-def test_bpe_learns_the_documentation_and_shortens_it():
-    text = documentation().text
-    tokenizer = BPETokenizer.train(text, 512, special_tokens=[END])
-    assert tokenizer.vocab_size == 512
-    sample = text[:20_000]
-    ids = tokenizer.encode(sample)
-    assert tokenizer.decode(ids) == sample and len(ids) < 0.6 * len(sample)
-
-
-def test_cache_of_words_stays_bounded(monkeypatch):
-    monkeypatch.setattr(BPETokenizer, "cache_size", 3)
-    tokenizer = BPETokenizer.train(TEXT, 260)
-    assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT
-    assert len(tokenizer._cache) <= 3
-
-
 @ALL
 def test_special_tokens_are_one_id_and_can_be_skipped(tokenizer):
     end = tokenizer.special_tokens[END]
@@ -259,76 +160,6 @@ def test_normalized_added_tokens_are_sought_in_the_cleaned_text():
 def test_max_size_keeps_the_most_frequent_words():
     tokenizer = WordTokenizer.train("b b b a a c", max_size=4)
     assert tokenizer.tokens == ("<unk>", " ", " b", " a")
-
-
-def test_wordpiece_takes_the_longest_piece_that_fits():
-    tokens = ["[UNK]", "un", "##aff", "##able", "a", "##f", "want", "##ed", "unaff"]
-    tokenizer = WordPieceTokenizer(tokens, ["[UNK]"], max_input_chars_per_word=9)
-    assert tokenizer.encode("unaffable") == [8, 3]  # 9 characters
-    assert tokenizer.encode("unaffables wanted wantee") == [0, 6, 7, 0]
-    assert tokenizer.decode([8, 3, 6, 7]) == "unaffable wanted"
-
-
-def test_wordpiece_learns_pieces_of_its_text():
-    assert PIECES.tokens[:5] == ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-    assert {"the", "cat", "##at"} <= set(PIECES.tokens) and "##T" not in PIECES.tokens
-    ids = PIECES.encode("The DOG didn't.")
-    assert PIECES.decode(ids) == "[CLS] the dog didn ' t. [SEP]"
-    assert PIECES.decode(ids, skip_special_tokens=True) == "the dog didn ' t."
-    assert PIECES.decode(PIECES.encode("Ω")) == "[CLS] [UNK] [SEP]"
-
-
-def test_alphabet_of_wordpiece_is_limited_to_the_frequent_characters():
-    tokenizer = WordPieceTokenizer.train("aab aac abb", 9, limit_alphabet=2)
-    assert tokenizer.tokens[5:] == ("a", "b", "##a", "##b")
-    assert "c" not in "".join(tokenizer.tokens[5:])
-
-
-@pytest.mark.parametrize(
-    ("settings", "cleaned"),
-    [
-        ({}, " cafes 京 σσ"),
-        ({"strip_accents": False}, " cafés 京 σσ"),
-        ({"lowercase": False}, " Cafés 京 ΣΣ"),
-        ({"lowercase": False, "strip_accents": True}, " Cafes 京 ΣΣ"),
-        ({"handle_chinese_chars": False}, " cafes京σσ"),
-        ({"clean_text": False}, "\tcafe\0s\u200b 京 \ufffdσσ"),
-    ],
-)
-def test_text_is_cleaned_as_bert_does(settings, cleaned):
-    tokenizer = WordPieceTokenizer(["[UNK]"], **settings)
-    assert tokenizer.normalize("\tCafé\0s\u200b京\ufffdΣΣ") == cleaned
-
-
-def test_template_frames_texts_and_tells_them_apart():
-    cls, sep = (PIECES.special_tokens[t] for t in ("[CLS]", "[SEP]"))
-    cat, dog = (PIECES.encode(t, add_special_tokens=False) for t in ("cat", "dog on"))
-    pair = PIECES.encode_pair("cat", "dog on")
-    assert pair.ids == [cls, *cat, sep, *dog, sep]
-    assert pair.type_ids == [0] * (len(cat) + 2) + [1] * (len(dog) + 1)
-    assert pair.attention_mask == [1] * len(pair.ids)
-    assert PIECES.encode_pair("cat").ids == PIECES.encode("cat") == [cls, *cat, sep]
-    assert BPE.encode_pair("cat").ids == BPE.encode("cat")
-
-
-def test_max_length_cuts_the_longer_text_first():
-    template = Template.parse("! $A", "! $A $B:1")
-    tokenizer = CharTokenizer("!abc", ["!"], template=template)
-    assert tokenizer.encode("abc", max_length=3) == [0, 1, 2]
-    assert tokenizer.encode("abc", add_special_tokens=False, max_length=2) == [1, 2]
-    lengths = []
-    for first, second in [(5, 2), (2, 5), (5, 5), (1, 1)]:
-        pair = tokenizer.encode_pair("a" * first, "b" * second, max_length=6)
-        lengths.append((pair.ids.count(1), pair.ids.count(2)))
-    assert lengths == [(3, 2), (2, 3), (2, 3), (1, 1)]
-
-
-def test_batches_are_padded_and_masked():
-    ids, mask = pad(CHARS.encode_batch(["cat", "", "a"], max_length=2), value=7)
-    c, a = CHARS.encode("ca")
-    np.testing.assert_array_equal(ids, [[c, a], [7, 7], [a, 7]])
-    np.testing.assert_array_equal(mask, [[1, 1], [0, 0], [1, 0]])
-    assert ids.dtype == np.int64 and mask.dtype == bool and pad([])[0].shape == (0, 0)
 
 
 def test_prefix_space_makes_the_first_word_like_the_others():
