@@ -6,7 +6,6 @@ word shaded by what it cost the model.
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from minibig.presets import PRESETS
 from minibig.tasks.language import BEGIN
 
 PICTURE = Path(__file__).resolve().parent.parent / "notebooks" / "minibig.png"
-PRESET = replace(PRESETS["gpt"], steps=1000)
+PRESET = PRESETS["gpt"]
 LINE, CURVE, INK = 47, "#0072B2", "#222222"  # characters; blue; nearly black
 
 
@@ -52,7 +51,7 @@ def draw_losses(axes, losses, excess):
     axes.text(1.1, floor * 1.05, f"the least possible loss, {floor:.3f}", va="bottom")
     axes.set(xlabel="training step", ylabel="loss (nats a word)", ylim=(0.36, 6.5))
     axes.set_yticks(ticks := [0.5, 1, 2, 5], ticks)
-    axes.set_xticks(ticks := [1, 10, 100, 1000], ticks)
+    axes.set_xticks(ticks := [1, 10, 100, 800], ticks)
     axes.minorticks_off()
     axes.grid(alpha=0.25)
     axes.set_title(f"A GPT within {excess:.1%} of the least loss", loc="left")
