@@ -5,34 +5,13 @@ import unicodedata
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tokenizer_samples import END, TEXT, capped
 
-from minibig.data import (
-    BPETokenizer,
-    CharTokenizer,
-    WordPieceTokenizer,
-    WordTokenizer,
-    documentation,
-)
+from minibig.data import BPETokenizer, documentation
 from minibig.data.tokenizers.bpe import split_words
-from minibig.data.tokenizers.merges import (
-    apply_merges,
-    learn_merges,
-    replace_pair,
-)
-
-END = "<|endoftext|>"
-TEXT = "the cat sat on the mat, and the dog didn't. " * 3 + "\n\tin 1984 – 日本語 ²½!"
-BPE = BPETokenizer.train(TEXT, 279, special_tokens=[END])
-CHARS = CharTokenizer.train(TEXT, special_tokens=[END])
-WORDS = WordTokenizer.train(TEXT, special_tokens=[END])
-PIECES = WordPieceTokenizer.train(TEXT, 90)
-ALL = pytest.mark.parametrize(
-    "tokenizer", [BPE, CHARS, WORDS], ids=lambda t: str(t)[:5]
-)
-unicode_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
-capped = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+from minibig.data.tokenizers.merges import apply_merges, learn_merges, replace_pair
 
 
 def test_words_are_split_as_gpt2_splits_them():

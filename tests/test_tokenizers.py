@@ -8,8 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tokenizer_samples import (
+    ALL,
+    BPE,
+    CHARS,
+    END,
+    PIECES,
+    TEXT,
+    WORDS,
+    capped,
+    unicode_text,
+)
 
 from minibig.data import (
     AddedToken,
@@ -20,22 +31,8 @@ from minibig.data import (
     WordTokenizer,
 )
 from minibig.data.tokenizers.bpe import split_words
-from minibig.data.tokenizers.merges import (
-    rank_merges,
-)
+from minibig.data.tokenizers.merges import rank_merges
 from minibig.data.tokenizers.patterns import find_words
-
-END = "<|endoftext|>"
-TEXT = "the cat sat on the mat, and the dog didn't. " * 3 + "\n\tin 1984 – 日本語 ²½!"
-BPE = BPETokenizer.train(TEXT, 279, special_tokens=[END])
-CHARS = CharTokenizer.train(TEXT, special_tokens=[END])
-WORDS = WordTokenizer.train(TEXT, special_tokens=[END])
-PIECES = WordPieceTokenizer.train(TEXT, 90)
-ALL = pytest.mark.parametrize(
-    "tokenizer", [BPE, CHARS, WORDS], ids=lambda t: str(t)[:5]
-)
-unicode_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
-capped = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 
 
 @ALL

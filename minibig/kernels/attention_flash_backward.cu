@@ -70,7 +70,8 @@ __global__ void __launch_bounds__(128, 2) attention_flash_dq(
   load_tile<OWN, D, STRIDE>(douts, dout + row * D, D, T - first, D);
 
   float sum[R][D / 8] = {};
-  const int seen = min(S, first + OWN + offset);  // keys that some query sees
+  // keys that some query sees
+  const int seen = min(S, min(first + OWN, T) + offset);
   for (int start = 0; start < seen; start += OTHER) {
     __syncthreads();  // all are done with the tiles before
     load_tile<OTHER, D, STRIDE>(keys, k + (kv_row + start) * D, D, S - start, D);

@@ -43,7 +43,8 @@ __global__ void __launch_bounds__(128, 2) attention_flash_forward(
 
   float top[R], total[R], sum[R][D / 8] = {};
   for (int i = 0; i < R; i++) top[i] = -INFINITE, total[i] = 0;
-  const int seen = min(S, first + QUERIES + offset);  // keys that some query sees
+  // keys that some query sees
+  const int seen = min(S, min(first + QUERIES, T) + offset);
   for (int start = 0; start < seen; start += KEYS) {
     __syncthreads();  // all are done with the values before
     load_tile<KEYS, D, STRIDE>(keys, k + (kv_row + start) * D, D, S - start, D);

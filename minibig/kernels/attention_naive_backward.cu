@@ -11,7 +11,7 @@
 // Shapes    p, dp (B, H, T, S); x (B, H, T, D), dO or Q; dx (B, G, S, D), dV or dK
 // Thread    one number of the result; in softmax_backward one row
 // Grid      (S D / 256, G, B), in softmax_backward (B H T / 256); blocks of 256
-// Moves     at least p four times, dp five times, q, k, v, dO and the results once
+// Moves     at least p twice, dp five times, q, k, v, dO and the results once
 // FLOPs     8 B H T S D, in four products
 // Source    arXiv 1706.03762, equation 1; softmax's rule dS = (diag(p) - p pᵀ) dP
 // Improves  on nothing: it is the slowest

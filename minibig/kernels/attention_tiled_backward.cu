@@ -13,7 +13,7 @@
 // Thread    4 × 8 numbers of a block's 64 keys × 64 columns; in softmax_backward a warp
 //           takes a row
 // Grid      (tiles of a matrix, G, B); blocks of 128. In softmax_backward (B H T / 4)
-// Moves     p four times and dp five times; of the others a 64th of what naive reads
+// Moves     p twice and dp five times; of the others a 64th of what naive reads
 // FLOPs     8 B H T S D, in four products
 // Source    arXiv 1706.03762, equation 1; softmax's rule dS = (diag(p) - p pᵀ) dP
 // Improves  on naive
