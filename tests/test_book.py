@@ -1,18 +1,21 @@
 """The book's preprocessor, on notebooks made by hand; mdBook itself is not needed."""
 
+import base64
 import copy
+import io
 import json
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 from tools import book, book_site
 from tools.cells import BEGIN, END
 from tools.kernels import ROOT
 
 PATHS = {"00_a.ipynb", "01_b.ipynb"}
-PIXEL = "iVBORw0KGgo="
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB"  # the head of a picture, 1 by 1
 
 
 def picture(alt):
@@ -85,6 +88,26 @@ def test_a_picture_is_in_the_page_with_its_alternative_text():
     assert 'alt="a &quot;curve&quot;"' in text
 
 
+def test_a_picture_stands_in_a_box_that_knows_its_width():
+    file = io.BytesIO()
+    Image.new("RGB", (1222, 2)).save(file, "png")
+    output = picture("a graph")
+    output.data["image/png"] = base64.encodebytes(file.getvalue()).decode()
+    text = chapter_of(new_code_cell("plot()", outputs=[output]))
+    assert '<div class="picture" style="--width: 1222px"><img alt="a graph"' in text
+
+
+def test_hidden_code_is_folded_away_and_its_outputs_are_not():
+    printed = [new_output("stream", name="stdout", text="42 rows\n"), picture("plot")]
+    cell = new_code_cell("# NBVAL_SKIP\ndraw(x)", outputs=printed)
+    assert "<details>" not in chapter_of(cell)
+    cell.metadata["jupyter"] = {"source_hidden": True}
+    folded, shown = chapter_of(cell).split("</details>")
+    assert "<details><summary>Code</summary>" in folded and "draw(x)" in folded
+    assert "42 rows" in shown and 'alt="plot"' in shown
+    assert "42 rows" not in folded and "python" not in shown and "NBVAL" not in folded
+
+
 def test_a_picture_that_says_nothing_is_refused():
     with pytest.raises(book.BookError, match="alternative text"):
         chapter_of(new_code_cell("plot()", outputs=[picture(" ")]))
@@ -128,6 +151,18 @@ def test_a_theme_without_icons_has_characters():
     assert book_site.with_signs(template) == "<i>☰</i><b>{{title}}</b>"
 
 
+def test_a_page_asks_for_no_fonts_that_are_not_there(tmp_path):
+    link, path = '<link rel="stylesheet" href="fonts/fonts-1.css">', tmp_path / "a.html"
+    (tmp_path / "fonts").mkdir()
+    (tmp_path / "fonts" / "fonts-1.css").write_text("")
+    path.write_text(f"<p>é</p>{link}", "utf-8")
+    book_site.drop_missing_fonts(tmp_path)
+    assert link in path.read_text("utf-8")
+    (tmp_path / "fonts" / "fonts-1.css").unlink()
+    book_site.drop_missing_fonts(tmp_path)
+    assert path.read_text("utf-8") == "<p>é</p>"
+
+
 def page(tmp_path, body):
     (tmp_path / "searchindex.js").write_text("")
     (tmp_path / "a.html").write_text(f"<html><body><math></math>{body}</body></html>")
@@ -147,6 +182,8 @@ def test_a_sound_page_has_no_fault(tmp_path):
         ('<img src="data:,x">', "say nothing"),
         ('<img alt="x" src="gone.png">', "gone.png leads nowhere"),
         ('<script src="https://example.org/x.js"></script>', "from elsewhere"),
+        ('<script src="gone.js"></script>', "gone.js leads nowhere"),
+        ('<link rel="stylesheet" href="fonts/fonts.css">', "fonts.css leads nowhere"),
     ],
 )
 def test_a_planted_fault_is_found(tmp_path, body, fault):

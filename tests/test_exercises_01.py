@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from answers import likely
 
 import minibig as mb
 from minibig.exercises.course import nb01
@@ -57,3 +58,36 @@ def test_result_types_of_the_notebook_are_pytorchs():
     ):
         theirs = str(compute(torch.tensor).dtype).removeprefix("torch.")
         assert str(compute(mb.tensor).dtype) == theirs
+
+
+# ---- wrong answers, as they are written ----------------------------------------------
+
+
+def softmax_in_place(x):
+    x -= x.max(axis=1, keepdims=True)
+    np.exp(x, out=x)
+    x /= x.sum(axis=1, keepdims=True)
+    return x
+
+
+def softmax_around_the_mean(x):
+    e = np.exp(x - np.mean(x, 1)[:, None])
+    return e / np.sum(e, 1)[:, None]
+
+
+def log_softmax(x):
+    x = x - np.max(x, axis=-1, keepdims=True)
+    return x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (softmax_in_place, "Work on a copy"),
+        (softmax_around_the_mean, "subtract each row's mean"),
+        (log_softmax, "logarithms of the probabilities"),
+    ],
+)
+def test_a_common_wrong_softmax_is_named(answer, told, capsys):
+    assert told in likely("01.softmax_stable", answer, capsys)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from answers import likely
 
 import minibig as mb
 from minibig import functional as F
@@ -27,3 +28,13 @@ def test_causal_mask_is_the_librarys(case):
     )
     masked = F.scaled_dot_product_attention(q, k, k, mask)
     np.testing.assert_allclose(causal.numpy(), masked.numpy(), atol=1e-12)
+
+
+@pytest.mark.parametrize("low", [-np.inf, -1e9])
+def test_a_mask_to_be_added_is_named(low, capsys):
+    def additive(queries, keys):
+        mask = np.zeros((queries, keys))
+        mask[np.triu_indices(queries, keys - queries + 1, keys)] = low
+        return mask
+
+    assert "to be added to scores" in likely("08.causal_mask", additive, capsys)

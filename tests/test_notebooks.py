@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from minibig.exercises import exercises, passed_exercises
-from minibig.exercises.checking import MARK
+from minibig.exercises import exercises
 from tools import cells, notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -190,6 +189,26 @@ def test_stub_takes_the_solution_away_and_asks():
         cells.stub("### BEGIN SOLUTION\nx = 1")
 
 
+def test_hidden_code_is_hidden_in_both_notebooks(tmp_path):
+    source = tmp_path / "01_a.py"
+    mark = '# %% tags=["a"] jupyter={"source_hidden": true}'
+    source.write_text(f"{mark}\nx = 1\n\n# %%\nx = 2\n")
+    hidden, open_ = cells.read_source(source).cells
+    assert hidden.metadata == {"tags": ["a"], "jupyter": {"source_hidden": True}}
+    assert cells.is_hidden(hidden) and not cells.is_hidden(open_)
+    learner = cells.learner_copy(cells.read_source(source))
+    assert cells.is_hidden(learner.cells[0])
+    nbformat.validate(learner)
+
+
+def test_hiding_the_code_of_a_cell_asks_for_new_notebooks():
+    expected = cells.read_source(SOURCES[0])
+    actual = cells.read_source(SOURCES[0])
+    assert notebooks._first_difference("a", expected, actual) == []
+    expected.cells[-1].metadata["jupyter"] = {"source_hidden": True}
+    assert len(notebooks._first_difference("a", expected, actual)) == 1
+
+
 def test_a_changed_source_names_the_cell(tmp_path, monkeypatch):
     original = SOURCES[0]
     course = tmp_path / "course"
@@ -205,20 +224,22 @@ def test_a_changed_source_names_the_cell(tmp_path, monkeypatch):
     assert len(found) == 2 and "'1 + 1'" in found[0]
 
 
-def test_learners_answers_are_never_overwritten(tmp_path):
-    from tools.lab import copy_missing
+@pytest.mark.parametrize("flags", [[], ["--check"]])
+def test_a_name_that_is_no_notebook_is_one_sentence(flags, capsys):
+    with pytest.raises(SystemExit) as stop:
+        notebooks.main(["nosuch", *flags])
+    assert stop.value.code == 2
+    assert "there is no notebook 'nosuch', but 00_start" in capsys.readouterr().err
 
-    built, mine = tmp_path / "notebooks", tmp_path / "my"
-    built.mkdir()
-    (built / "01_a.ipynb").write_text("new")
-    (built / "02_b.ipynb").write_text("new")
-    mine.mkdir()
-    (mine / "01_a.ipynb").write_text("my answer")
-    assert [path.name for path in copy_missing(built, mine)] == ["02_b.ipynb"]
-    assert (mine / "01_a.ipynb").read_text() == "my answer"
-    (mine / MARK).write_text('{"passed": ["01.strides"]}')
-    assert copy_missing(built, mine) == []
-    assert "01.strides" in passed_exercises(mine / MARK)
+
+@pytest.mark.parametrize("name", ["02", "02_backpropagation"])
+def test_a_notebook_is_named_by_its_number_or_its_name(name, monkeypatch):
+    built = []
+    monkeypatch.setattr(
+        notebooks, "_bring_up_to_date", lambda source, _: built.append(source.stem)
+    )
+    assert notebooks.main([name]) == 1
+    assert built == ["02_backpropagation"]
 
 
 def test_notebooks_are_json_without_machine_names():

@@ -90,9 +90,10 @@ def test_names_that_are_no_exercise_any_more_do_not_count(capsys, mine):
     assert lines(capsys)[-1] == f"1 of {TOTAL} checks have passed."
 
 
-def test_elsewhere_one_sentence_says_where_to_go(capsys, tmp_path):
+def test_elsewhere_one_sentence_says_what_to_do(capsys, tmp_path):
     sentence = refused(capsys)
-    assert str(tmp_path) in sentence and "make lab" in sentence and "my/" in sentence
+    assert str(tmp_path) in sentence
+    assert "run `make lab` once" in sentence and "makes my/" in sentence
 
 
 @pytest.mark.parametrize("content", ["", "damaged", "[]", '{"passed": 3}', "\udc80"])

@@ -7,10 +7,13 @@ nbconvert writes the Markdown. Before that
   links        to a notebook lead to its chapter; those to other files of the
                repository, which the book does not hold, become the text they stand on
   exercises    show the stub; the solution and its table of cases are folded away
-  pictures     are part of the page, with the alternative text that they must have
+  cells        whose code is hidden in the notebook show what it printed; it is folded
+  pictures     are part of the page, with the alternative text that they must have;
+               on a phone a wide one scrolls
 Nothing is written but the answer. Money is \$ in a notebook.
 """
 
+import base64
 import html
 import json
 import re
@@ -24,7 +27,7 @@ from latex2mathml.converter import convert
 from nbconvert import MarkdownExporter
 from traitlets.config import Config
 
-from .cells import BEGIN, END, is_exercise
+from .cells import BEGIN, END, is_exercise, is_hidden
 
 
 class BookError(Exception):
@@ -71,7 +74,9 @@ def _read(path):
 TEMPLATE = """
 {%- extends 'markdown/index.md.j2' -%}
 {% block markdowncell %}{{ '\n\n' + cell.source + '\n\n' }}{% endblock %}
-{% block input %}{{ cell.source | fence('python') }}{% endblock %}
+{% block input %}
+{%- if cell.source %}{{ cell.source | fence('python') }}{% endif -%}
+{% endblock %}
 {% block stream %}{{ output.text | strip_ansi | fence('text') }}{% endblock %}
 {% block data_text %}
 {{- output.data['text/plain'] | strip_ansi | fence('text') }}
@@ -113,7 +118,7 @@ def _fold_solutions(learner, solved):
         raise BookError("its solutions have other cells: make notebooks")
     for cell, solution in zip(learner, solved, strict=True):
         if not is_exercise(solution):
-            yield cell
+            yield from _fold_hidden(cell)
             continue
         cell.outputs = []  # "not attempted yet"
         yield cell
@@ -121,9 +126,22 @@ def _fold_solutions(learner, solved):
         kept = [line for line in lines if line.strip() not in (BEGIN, END)]
         # The table of cases, without the True that `check` returns.
         printed = [o for o in solution.outputs if o.output_type == "stream"]
-        yield nbformat.v4.new_markdown_cell("<details><summary>Solution</summary>")
-        yield nbformat.v4.new_code_cell("\n".join(kept), outputs=printed)
-        yield nbformat.v4.new_markdown_cell("</details>")
+        yield from _folded("Solution", "\n".join(kept), printed)
+
+
+def _fold_hidden(cell):
+    """A cell whose code is hidden in two parts: the code in <details>, the outputs."""
+    if not is_hidden(cell):
+        yield cell
+        return
+    yield from _folded("Code", cell.source)
+    yield nbformat.v4.new_code_cell("", outputs=cell.outputs)
+
+
+def _folded(summary, source, outputs=()):
+    yield nbformat.v4.new_markdown_cell(f"<details><summary>{summary}</summary>")
+    yield nbformat.v4.new_code_cell(source, outputs=list(outputs))
+    yield nbformat.v4.new_markdown_cell("</details>")
 
 
 def fence(text, language):
@@ -134,13 +152,18 @@ def fence(text, language):
 
 
 def picture(output):
-    """An <img> that holds the picture of `output`; without alt text a BookError."""
+    """An <img> that holds the picture of `output`; without alt text a BookError.
+
+    Its box knows how wide the picture is: on a phone tools/book.css lets it scroll.
+    """
     alt = output.metadata.get("image/png", {}).get("alt", "").strip()
     if not alt:
         raise BookError("a picture has no alternative text: viz.show(figure, alt=…)")
     data = "".join(output.data["image/png"].split())
+    width = int.from_bytes(base64.b64decode(data[:32])[16:20], "big")  # in its header
     alt = html.escape(" ".join(alt.split()))
-    return f'\n\n<img alt="{alt}" src="data:image/png;base64,{data}">\n\n'
+    image = f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+    return f'\n\n<div class="picture" style="--width: {width}px">{image}</div>\n\n'
 
 
 # ---- one cell of text ----------------------------------------------------------------

@@ -1,9 +1,10 @@
 """Run notebooks in a real browser: `python -m tools.browser [NAME ...]`.
 
-JupyterLab serves copies of the learners' notebooks as `make lab` does, a headless
-Chromium opens each and runs all its cells, and this says which did not run or ended
-in an error. A picture of each page lies in build/browser/ afterwards. Quick runs
-(MINIBIG_SMOKE=1); needs `pip install playwright` and a Chromium on the PATH.
+NAME is 02 or 02_backpropagation; without, all of them. JupyterLab serves copies of the
+learners' notebooks as `make lab` does, a headless Chromium opens each and runs all its
+cells, and this says which did not run or ended in an error. A picture of each page lies
+in build/browser/ afterwards. Quick runs (MINIBIG_SMOKE=1); needs
+`pip install playwright` and a Chromium on the PATH.
 """
 
 import importlib.util
@@ -16,6 +17,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+from .choice import chosen
 from .kernels import ROOT, isolate_kernels
 from .lab import copy_missing
 
@@ -35,16 +37,20 @@ SHOWN = """() => {
 
 
 def main(names):
+    try:
+        sources = chosen(names, sorted((ROOT / "notebooks").glob("*.ipynb")))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None or not importlib.util.find_spec("playwright"):
         print("*** NO BROWSER RUN: it takes a Chromium on the PATH and playwright. ***")
         return 0
     isolate_kernels()
     with tempfile.TemporaryDirectory() as folder:
-        copied = copy_missing(ROOT / "notebooks", Path(folder))
-        chosen = [p for p in copied if not names or p.stem[:2] in names]
+        copied = copy_missing(sources, Path(folder))
         with lab(folder):
-            return run(browser, chosen)
+            return run(browser, copied)
 
 
 class lab:

@@ -8,6 +8,7 @@ from collections import Counter
 import jupytext
 import nbformat
 
+KEPT = ("tags", "jupyter")  # of a cell's metadata; the second hides a cell's code
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 
 
@@ -22,8 +23,8 @@ def read_source(path):
         key = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()
         seen[key] += 1  # the same text twice still needs two ids
         make = getattr(nbformat.v4, f"new_{cell.cell_type}_cell")
-        tags = {"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {}
-        cells.append(make(cell.source, id=f"{key[:12]}-{seen[key]}", metadata=tags))
+        kept = {name: cell.metadata[name] for name in KEPT if name in cell.metadata}
+        cells.append(make(cell.source, id=f"{key[:12]}-{seen[key]}", metadata=kept))
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
@@ -49,6 +50,15 @@ def learner_copy(notebook):
 def is_exercise(cell):
     """True for a code cell that holds a solution."""
     return cell.cell_type == "code" and BEGIN in cell.source
+
+
+def is_hidden(cell):
+    """True for a code cell whose code is folded away, in JupyterLab and in the book.
+
+    Its source begins with `# %% jupyter={"source_hidden": true}`.
+    """
+    hidden = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+    return cell.cell_type == "code" and hidden
 
 
 def stub(text):

@@ -5,6 +5,7 @@ People edit course/NN_subject.py, percent text that is plain Python. From it com
   notebooks/NN_subject.ipynb             what learners open: the same outputs, pictures
                                          too; solutions give way to stubs, and only the
                                          cells that held one are run again
+A cell that begins with `# %% jupyter={"source_hidden": true}` shows its outputs alone.
 Only notebooks that differ from their source are built; `--force` builds them anyway,
 after a change of the library for instance; `--check` builds nothing and names the first
 cell that differs. Numbers given to `minibig.exercises.result` are kept in the metadata
@@ -17,12 +18,12 @@ import os
 import sys
 import time
 from itertools import zip_longest
-from pathlib import Path
 
 import nbformat
 from nbclient.exceptions import CellExecutionError
 
-from .cells import is_exercise, learner_copy, read_source, solved_copy
+from .cells import KEPT, is_exercise, learner_copy, read_source, solved_copy
+from .choice import chosen
 from .execution import UnsolvedError, execute, text_only
 from .kernels import ROOT, isolate_kernels
 
@@ -60,7 +61,7 @@ def differences(source):
     """What keeps the notebooks of `source` from being up to date; [] when they are.
 
     One sentence a product, naming the first cell that differs. Cells are compared by
-    kind, text and tags, and the learner's outputs with those of the solutions.
+    kind, text, tags and folding, and the learner's outputs with those of the solutions.
     """
     wanted = read_source(source)
     found = []
@@ -78,7 +79,7 @@ def differences(source):
 def _first_difference(name, expected, actual):
     for number, pair in enumerate(zip_longest(expected.cells, actual.cells), 1):
         left, right = (
-            (c.cell_type, c.source, c.id, c.metadata.get("tags")) if c else None
+            (c.cell_type, c.source, c.id, *map(c.metadata.get, KEPT)) if c else None
             for c in pair
         )
         if left != right:
@@ -103,24 +104,18 @@ def _outputs_that_differ(source):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="such as 00_start_here; default: all")
+    parser.add_argument("names", nargs="*", help="such as 00; default: all")
     parser.add_argument("--check", action="store_true", help="build nothing, compare")
     parser.add_argument("--force", action="store_true", help="build what is up to date")
     options = parser.parse_args(arguments)
+    try:
+        sources = chosen(options.names, sorted(ROOT.glob("course/[0-9][0-9]_*.py")))
+    except ValueError as error:
+        parser.error(str(error))
     isolate_kernels()
     os.environ.pop("MINIBIG_SMOKE", None)  # what readers see is the full run
-    failed = [
-        source
-        for source in map(_source, options.names or sorted(ROOT.glob("course/*.py")))
-        if not _bring_up_to_date(source, options)
-    ]
+    failed = [source for source in sources if not _bring_up_to_date(source, options)]
     return 1 if failed else 0
-
-
-def _source(name):
-    """The source that `name` means: a path, or the name of a notebook."""
-    path = Path(name)
-    return (path if path.suffix == ".py" else ROOT / "course" / f"{name}.py").resolve()
 
 
 def _bring_up_to_date(source, options):

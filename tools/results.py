@@ -24,6 +24,7 @@ from minibig.files import atomic_write
 from minibig.threads import usable_cores
 
 from .cells import read_source
+from .choice import chosen
 from .execution import UnsolvedError, execute
 from .kernels import ROOT, isolate_kernels
 from .notebooks import library_hash
@@ -183,16 +184,6 @@ def write_section(text):
 # ---- the command --------------------------------------------------------------------
 
 
-def chosen(asked):
-    """The sources that the names mean ("04" or "04_neural_networks"); without: all."""
-    known = sorted(COURSE.glob("[0-9][0-9]_*.py"))
-    for name in asked:
-        if not any(name in (path.stem, path.stem[:2]) for path in known):
-            names = ", ".join(path.stem for path in known)
-            raise ValueError(f"there is no notebook {name!r}, but {names}")
-    return [p for p in known if not asked or {p.stem, p.stem[:2]} & set(asked)]
-
-
 def measure(source, seeds):
     """Runs a notebook and writes its section; whether all went well, said if not."""
     text = "\n".join(
@@ -223,7 +214,8 @@ def main(arguments=None):
     if options.seeds < 1:
         parser.error("--seeds must be at least 1")
     try:
-        sources = chosen(options.names)
+        known = sorted(COURSE.glob("[0-9][0-9]_*.py"))
+        sources = chosen(options.names, known)
     except ValueError as error:
         parser.error(str(error))
     isolate_kernels()

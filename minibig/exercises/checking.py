@@ -3,6 +3,7 @@
 import importlib
 import json
 import pkgutil
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,12 @@ def exercises():
 
 def _find(name):
     known = exercises()
-    if name in known:
+    if isinstance(name, str) and name in known:
         return known[name]
-    notebook = [other for other in known if other.split(".")[0] == name.split(".")[0]]
-    print(f"There is no exercise {name!r}; there is {', '.join(notebook or known)}.")
+    number = str(name).split(".")[0]
+    notebook = [other for other in known if other.split(".")[0] == number]
+    text = f"There is no exercise {name!r}; there is {', '.join(notebook or known)}."
+    print(textwrap.fill(text, 88, break_on_hyphens=False))
     return None
 
 
@@ -49,7 +52,7 @@ def check(name, function):
     try:
         outcomes = attempt(exercise, function)
     except NotImplementedError:
-        print(f"{name}: not attempted yet. {exercise.task}")
+        print(f"{name}: not attempted yet.\n{exercise.task}")
         return False
     passed = not any(outcome.problem for outcome in outcomes)
     print(table(exercise, outcomes))
@@ -71,7 +74,7 @@ def hint(name):
     if exercise is None:
         return
     if not exercise.hints:
-        print(f"{name} has no hints. {exercise.task}")
+        print(f"{name} has no hints.\n{exercise.task}")
         return
     number = min(_hints_given.get(name, 0), len(exercise.hints) - 1)
     _hints_given[name] = number + 1
@@ -83,12 +86,14 @@ def hint(name):
 
 def table(exercise, outcomes):
     """Case, expected, yours, verdict; plain text within 88 columns."""
-    rows = [("case", "expected", "yours", "")]
+    rows, told = [("case", "expected", "yours", "")], set()
     for outcome in outcomes:
-        got = "–" if outcome.got is None else short(exercise.shown(outcome.got))
-        expected = short(exercise.shown(outcome.expected))
+        got = "–" if outcome.got is None else _shown(exercise, outcome.got)
         verdict = outcome.problem or "ok"
-        rows.append((outcome.case.name, expected, got, verdict))
+        again = verdict in told and len(verdict) > 30
+        told.add(verdict)
+        row = (outcome.case.name, _shown(exercise, outcome.expected), got)
+        rows.append((*row, "the same" if again else verdict))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return "\n".join(_line(row, widths) for row in rows)
 
@@ -96,7 +101,18 @@ def table(exercise, outcomes):
 def _line(row, widths):
     cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
     line = "  ".join([*cells, row[3]]).rstrip()
-    return line if len(line) <= 88 else "  ".join(cells) + f"\n    {row[3]}"
+    if len(line) <= 88:
+        return line
+    verdict = textwrap.wrap(row[3], 84, max_lines=3, placeholder=" …")
+    return "\n    ".join(["  ".join(cells).rstrip(), *verdict])
+
+
+def _shown(exercise, value):
+    """A value as the table shows it; its type where the value cannot be shown."""
+    try:
+        return short(exercise.shown(value))
+    except Exception:  # a learner may return anything, and __repr__ may raise anything
+        return short(f"<{type(value).__name__}>")
 
 
 def short(value, width=20):
@@ -111,6 +127,7 @@ def short(value, width=20):
         text = _number(np.asarray(value)[()])
     else:
         text = str(value)
+    text = " ".join(text.split()) if "\n" in text else text
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from ..tensor import Tensor
 
+CHANGED = "it changed its input"
+
 
 @dataclass(frozen=True)
 class Case:
@@ -28,6 +30,7 @@ class Mistake:
 
     function: Callable
     hint: str
+    also: tuple[Callable, ...] = ()  # the same mistake where it gives other numbers
 
 
 @dataclass(frozen=True)
@@ -68,31 +71,56 @@ def _try(exercise, case, function):
     except NotImplementedError:
         raise
     except Exception as error:  # the learner's code may raise anything
-        return Outcome(case, expected, None, f"{type(error).__name__}: {error}")
+        return Outcome(case, expected, None, _described(error))
     if got is None or got is Ellipsis:
         return Outcome(case, expected, got, "it returned nothing")
     changed = [i for i, (a, x) in enumerate(zip(before, inputs, strict=True), 1)
                if a is not None and not same(a, _frozen(x), 0)]  # fmt: skip
     if changed:
-        return Outcome(case, expected, got, f"it changed its input {changed[0]}")
+        return Outcome(case, expected, got, f"{CHANGED} {changed[0]}")
     return Outcome(case, expected, got, difference(expected, got, exercise.tolerance))
+
+
+def _described(error):
+    """The type of an error and the first line of what it says."""
+    try:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    except Exception:  # the learner's own type of error, whose __str__ fails
+        lines = []
+    return ": ".join([type(error).__name__, *lines[:1]])
 
 
 def likely_mistake(exercise, outcomes):
     """The hint of the known mistake that explains the learner's numbers, or None."""
-    wrong = [outcome for outcome in outcomes if outcome.problem]
+    if not any(outcome.problem for outcome in outcomes):
+        return None
     for mistake in exercise.mistakes:
-        if all(_explains(mistake, outcome, exercise) for outcome in outcomes) and wrong:
-            return mistake.hint
+        for function in (mistake.function, *mistake.also):
+            if all(_explains(function, outcome, exercise) for outcome in outcomes):
+                return mistake.hint
+    if any(outcome.problem.startswith(CHANGED) for outcome in outcomes):
+        return "your function writes into what it was given. Work on a copy: x.copy()."
     return None
 
 
-def _explains(mistake, outcome, exercise):
+def _explains(function, outcome, exercise):
     try:
-        made = mistake.function(*outcome.case.make())
+        made = function(*outcome.case.make())
     except Exception as error:  # a mistake may well raise: then so must the learner's
         return outcome.problem.startswith(type(error).__name__)
-    return same(made, outcome.got, exercise.tolerance)
+    return same(_only_nan(made), _only_nan(outcome.got), exercise.tolerance)
+
+
+def _only_nan(value):
+    """`value` with nan for inf: which of them an overflow leaves is chance."""
+    value = plain(value)
+    if isinstance(value, tuple):
+        return tuple(map(_only_nan, value))
+    if isinstance(value, (float, np.floating, np.ndarray)):
+        numbers = np.asarray(value)
+        if numbers.dtype.kind == "f":
+            return np.where(np.isinf(numbers), np.nan, numbers)
+    return value
 
 
 # ---- comparing ----------------------------------------------------------------------
@@ -123,16 +151,16 @@ def same(a, b, tolerance):
 
 def difference(expected, got, tolerance):
     """What differs, in a few words; "" for nothing."""
+    if isinstance(expected, (tuple, list)):
+        return _difference_of_sequences(expected, got, tolerance)
     expected, got = plain(expected), plain(got)
-    if isinstance(expected, tuple):
-        return _difference_of_tuples(expected, got, tolerance)
     if expected is None or isinstance(expected, (str, bytes)):
         same = isinstance(got, type(expected)) and got == expected
         return "" if same else "not None" if expected is None else "another text"
     try:
         got = np.asarray(got)
-    except ValueError:
-        return "it is no array of numbers"
+    except Exception:  # other libraries' arrays raise what they like
+        return "it is no array of numbers: return a NumPy array"
     expected = np.asarray(expected)
     if got.dtype.kind not in "fiub":
         return f"it is of type {got.dtype}, not numbers"
@@ -143,11 +171,18 @@ def difference(expected, got, tolerance):
     return ""
 
 
-def _difference_of_tuples(expected, got, tolerance):
-    if not isinstance(got, tuple) or len(got) != len(expected):
-        return f"it should return {len(expected)} things"
+def _difference_of_sequences(expected, got, tolerance):
+    if not isinstance(got, (tuple, list)):
+        kinds = [type(value).__name__ for value in (got, expected)]
+        return "it is {}, not {}".format(*map(_with_article, kinds))
+    if len(got) != len(expected):
+        return f"it has {len(got)} items, not {len(expected)}"
     for number, (a, b) in enumerate(zip(expected, got, strict=True), 1):
         problem = difference(a, b, tolerance)
         if problem:
             return f"result {number}: {problem}"
     return ""
+
+
+def _with_article(noun):
+    return f"{'an' if noun[0] in 'aeiouAEIOU' or noun == 'ndarray' else 'a'} {noun}"

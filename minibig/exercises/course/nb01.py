@@ -271,6 +271,22 @@ def _softmax_without_keepdims(x):
         return e / e.sum(axis=1)
 
 
+def _softmax_around_mean(x):
+    with np.errstate(all="ignore"):
+        e = np.exp(x - x.mean(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+
+
+def _log_softmax(x):
+    with np.errstate(divide="ignore"):
+        return np.log(_softmax(x))
+
+
+def _log_softmax_unshifted(x):
+    with np.errstate(all="ignore"):
+        return x - np.log(np.exp(x).sum(axis=1, keepdims=True))
+
+
 def _softmax_of_all(x):
     e = np.exp(x - x.max())
     return e / e.sum()
@@ -316,6 +332,17 @@ softmax_stable = Exercise(
         Mistake(
             _softmax_of_all,
             "the whole table sums to 1: each row should, so sum along axis=1.",
+        ),
+        Mistake(
+            _softmax_around_mean,
+            "you subtract each row's mean. Only its largest score makes every exponent "
+            "at most 0, and where one score is -inf, so is the mean.",
+        ),
+        Mistake(
+            _log_softmax,
+            "these are the logarithms of the probabilities: divide e by its row sum, "
+            "and take no logarithm.",
+            also=(_log_softmax_unshifted,),
         ),
     ),
     hints=(

@@ -50,6 +50,19 @@ divide = Exercise(
             lambda a, b, dy: (-dy * a / b**2, dy / b),
             "Both gradients are right, but swapped: da comes first.",
         ),
+        Mistake(
+            lambda a, b, dy: dy / b,
+            "Only da has come back: return both, da and db.",
+            also=(lambda a, b, dy: (dy / b,),),
+        ),
+        Mistake(
+            lambda a, b, dy: (dy / b, -a / b**2),
+            "db lacks dy: the chain rule multiplies both slopes by it.",
+        ),
+        Mistake(
+            lambda a, b, dy: (dy * b, -dy * a / b**2),
+            "da is multiplied by b; the slope of a / b by a is 1 / b.",
+        ),
     ),
     hints=(
         "Write a / b as a * (1 / b). What is its slope by a, with b held still?",
@@ -304,6 +317,10 @@ softmax = Exercise(
         Mistake(
             lambda y, dy: y * (dy - dy.sum(-1, keepdims=True)),
             "Inside the sum each dy is weighted by its y.",
+        ),
+        Mistake(
+            lambda y, dy: y * (dy - (dy * y).mean(-1, keepdims=True)),
+            "That is a mean where the sum belongs: over paths, gradients add up.",
         ),
     ),
     hints=(

@@ -114,6 +114,18 @@ def _nesterov(theta, b, gradient, lr, beta):
     return theta - lr * (gradient + beta * b), b
 
 
+def _one_array(start, gradients, rates, beta):
+    """The path of `theta -= …; points.append(theta)`: each point is the last."""
+    path = momentum.solution(start, gradients, rates, beta)
+    return np.stack([path[-1]] * len(path))
+
+
+def _one_array_after_the_start(start, *rest):
+    path = _one_array(start, *rest)
+    path[0] = start
+    return path
+
+
 def _momentum_case(rates, beta=0.5):
     gradients = [[2.0, 1.0], [-1.0, 1.0], [4.0, 0.5], [1.0, -3.0]][: len(rates)]
     return lambda: (np.array([1.0, -1.0]), np.array(gradients), np.array(rates), beta)
@@ -163,6 +175,16 @@ momentum = Exercise(
             _path(lambda p, b, g, lr, beta: (p - lr * g, b)),
             "That is plain gradient descent: the sum b never enters the step.",
         ),
+        Mistake(
+            _one_array,
+            "theta -= … changes one array in place, and each point you noted is that "
+            "array. Write theta = theta - …, or note theta.copy().",
+            also=(_one_array_after_the_start,),
+        ),
+        Mistake(
+            lambda *inputs: _path(_momentum)(*inputs)[1:],
+            "The start is missing: the path of T steps has T + 1 points.",
+        ),
     ),
     hints=(
         "Keep two things between the steps: theta and the sum b, which is 0 at first.",
@@ -178,18 +200,21 @@ momentum = Exercise(
 def _adamw(theta, gradients, lr, beta1, beta2, eps, weight_decay, mistake=None):
     m, v = np.zeros_like(theta), np.zeros_like(theta)
     for t, g in enumerate(gradients, 1):
+        decay = (1 if mistake == "share" else lr) * weight_decay
         if mistake == "penalty":
             g = g + weight_decay * theta
-        else:
-            theta = theta - (1 if mistake == "share" else lr) * weight_decay * theta
+        elif mistake not in ("forgotten", "after"):
+            theta = theta - decay * theta
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g**2
-        k = 1 if mistake == "first" else t
-        m_hat, v_hat = m / (1 - beta1**k), v / (1 - beta2**k)
+        k = {"first": 1, "zero": t - 1}.get(mistake, t)
+        with np.errstate(all="ignore"):
+            m_hat, v_hat = m / (1 - beta1**k), v / (1 - beta2**k)
         if mistake == "biased":
             m_hat, v_hat = m, v
         root = np.sqrt(v_hat + eps) if mistake == "eps" else np.sqrt(v_hat) + eps
         theta = theta - lr * m_hat / (v_hat + eps if mistake == "root" else root)
+        theta = theta - decay * theta * (mistake == "after")
     return theta
 
 
@@ -219,11 +244,7 @@ adam = Exercise(
             lambda: (
                 np.array([1.0, -3.0]),
                 np.stack([_slopes([1.0, -3.0]), _slopes([1.1, -2.9])]),
-                0.1,
-                0.8,
-                0.99,
-                1e-8,
-                0.01,
+                *(0.1, 0.8, 0.99, 1e-8, 0.01),
             ),
             "gradient",
         ),
@@ -257,6 +278,20 @@ adam = Exercise(
             _wrong_adamw("root"),
             "The square root of v is missing: v has the unit of the gradient squared.",
         ),
+        Mistake(
+            _wrong_adamw("forgotten"),
+            "weight_decay is not used: each step takes lr · weight_decay · θ off.",
+        ),
+        Mistake(
+            _wrong_adamw("zero"),
+            "t starts at 0, and 1 - beta**0 is 0: count from 1, with "
+            "enumerate(gradients, 1).",
+        ),
+        Mistake(
+            _wrong_adamw("after"),
+            "The decay comes after the step, and so shrinks the step too: it takes its "
+            "share of the theta from before.",
+        ),
     ),
     hints=(
         "m and v start as zeros of theta's shape; enumerate(gradients, 1) counts t.",
@@ -271,10 +306,18 @@ adam = Exercise(
 # ---- 03.cosine -----------------------------------------------------------------------
 
 
+ADDED = {"zero": (0, 0), "late": (0, 1), "early": (1, 0)}  # in the warm-up
+HALF_USED = {
+    "to zero": lambda height, lr, low: lr * height,
+    "not added": lambda height, lr, low: (lr - low) * height,
+    "cut off": lambda height, lr, low: max(low, lr * height),
+}
+
+
 def _cosine(step, lr, warmup_steps, total_steps, min_lr, mistake=None):
     if step < warmup_steps:
-        first = 0 if mistake == "zero" else 1
-        return lr * (step + first) / (warmup_steps + first)
+        first, last = ADDED.get(mistake, (1, 1))
+        return lr * (step + first) / (warmup_steps + last)
     if step >= total_steps and mistake != "again":
         return min_lr
     done = (step - warmup_steps) / (total_steps - warmup_steps)
@@ -283,6 +326,8 @@ def _cosine(step, lr, warmup_steps, total_steps, min_lr, mistake=None):
     height = (1 + math.cos(math.pi * done)) / 2
     if mistake == "added":
         return min_lr + lr * height
+    if mistake in HALF_USED:
+        return HALF_USED[mistake](height, lr, min_lr)
     if mistake == "degrees":
         height = (1 + math.cos(180 * done)) / 2
     return min_lr + (lr - min_lr) * height
@@ -315,6 +360,12 @@ cosine = Exercise(
             _wrong_cosine("zero"),
             "The warm-up starts at rate 0, so the first batch teaches nothing: the "
             "line is (step + 1) / (warmup_steps + 1).",
+            also=(_wrong_cosine("late"),),
+        ),
+        Mistake(
+            _wrong_cosine("early"),
+            "The warm-up is over one step too early, and the rate lr comes twice: "
+            "divide by warmup_steps + 1.",
         ),
         Mistake(
             _wrong_cosine("whole"),
@@ -324,6 +375,12 @@ cosine = Exercise(
         Mistake(
             _wrong_cosine("added"),
             "The top is lr + min_lr: the cosine has to span lr - min_lr.",
+        ),
+        Mistake(
+            _wrong_cosine("to zero"),
+            "min_lr is only half used. The cosine goes from lr down to min_lr: it is "
+            "min_lr plus a share of lr - min_lr.",
+            also=(_wrong_cosine("not added"), _wrong_cosine("cut off")),
         ),
         Mistake(
             _wrong_cosine("again"),

@@ -1,6 +1,7 @@
 """The exercises of notebook 04: a layer, first weights, cross-entropy, scores."""
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -109,6 +110,10 @@ he_init = Exercise(
         Mistake(
             lambda weight, a: math.sqrt(2 / ((1 + a**2) * sum(weight.shape))),
             "in + out is Xavier's compromise; keeping the forward signal asks for in.",
+            also=(
+                lambda weight, a: math.sqrt(2 / sum(weight.shape)),
+                lambda weight, a: math.sqrt(6 / sum(weight.shape)),
+            ),
         ),
         Mistake(
             lambda weight, a: math.sqrt(1 / weight.shape[1]),
@@ -177,6 +182,22 @@ def _unshifted(logits, ids):
         return -np.log(p[right]).mean(), (p - right) / len(ids)
 
 
+def _unshifted_sum(logits, ids, *, divided=False):
+    """ln Σ e^z - z[id], and a gradient by the division or from the logarithms."""
+    with np.errstate(all="ignore"):
+        powers, right = np.exp(logits), _one_hot(logits, ids)
+        log_p = logits - np.log(powers.sum(1, keepdims=True))
+        p = powers / powers.sum(1, keepdims=True) if divided else np.exp(log_p)
+        return -log_p[right].mean(), (p - right) / len(ids)
+
+
+def _rounded(logits, ids, *, added=0.0):
+    """-ln p from a p that may have been rounded to 0."""
+    p, right = np.exp(_log_softmax(logits)), _one_hot(logits, ids)
+    with np.errstate(divide="ignore"):
+        return -np.log(p[right] + added).mean(), (p - right) / len(ids)
+
+
 def _logits_of(rows, classes):
     def make():
         rng = np.random.default_rng(rows)
@@ -205,6 +226,14 @@ cross_entropy = Exercise(
             _unshifted,
             "e^1000 is not finite: subtract each row's largest logit first, and take "
             "the logarithm of the sum instead of that of a rounded probability.",
+            also=(_unshifted_sum, partial(_unshifted_sum, divided=True)),
+        ),
+        Mistake(
+            _rounded,
+            "your gradient is right, but the loss is lost where a probability rounds "
+            "to 0 (a small number added to it hides that and is not the loss). Take no "
+            "logarithm of a probability: it is ln Σ e^z - z[id], with shifted z.",
+            also=tuple(partial(_rounded, added=10.0**-n) for n in (7, 8, 9, 10, 12)),
         ),
         Mistake(_summed, "that is the sum over the rows; the mean is asked for."),
         Mistake(
@@ -217,7 +246,14 @@ cross_entropy = Exercise(
         ),
         Mistake(_in_bits, "that loss is in bits; nats take the natural logarithm."),
         Mistake(
-            _negative, "the sign: minus the logarithm, so a loss is never below 0."
+            _negative,
+            "the sign: minus the logarithm, so a loss is never below 0.",
+            also=(lambda *inputs: (_negative(*inputs)[0], _cross_entropy(*inputs)[1]),),
+        ),
+        Mistake(
+            lambda *inputs: (_cross_entropy(*inputs)[0], _negative(*inputs)[1]),
+            "the gradient has the wrong sign: it is the softmax less the 1, not the 1 "
+            "less the softmax.",
         ),
         Mistake(
             _along_rows,

@@ -111,6 +111,12 @@ causal_mask = Exercise(
             "your tokens see the future and not the past: rows are queries, columns "
             "are keys.",
         ),
+        Mistake(
+            lambda t, s: np.where(_causal_mask(t, s), 0.0, -np.inf),
+            "that is a mask to be added to scores, of 0 and -inf. Asked for are True, "
+            "where looking is allowed, and False.",
+            also=(lambda t, s: np.where(_causal_mask(t, s), 0.0, -1e9),),
+        ),
     ),
     hints=(
         "At which place of the S tokens does query t stand?",
