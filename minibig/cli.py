@@ -8,12 +8,15 @@ import argparse
 import math
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from . import commands, threads
-from .commands import TEMPERATURE, UnknownPreset, UsageError
+from .commands import SAMPLE_TOKENS, TEMPERATURE, UnknownPreset, UsageError
+from .presets import PRESETS
 
 NAMES = "train, demo, generate, doctor, bench or progress"
+PRESET_HELP = f"what to train: {', '.join(PRESETS)} (--list describes them)"
 
 
 def main(arguments=None):
@@ -24,7 +27,9 @@ def main(arguments=None):
     options = make_parser().parse_args(arguments)
     try:
         _check_environment()
-        code = options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *place: _fail(message)
+            code = options.run(options)
         sys.stdout.flush()  # here, where a closed pipe is caught
         return code
     except UsageError as error:
@@ -141,7 +146,7 @@ def _processes(parser):
 def _train_options(parser):
     whole, positive = _number(int, 0), _number(int, 1)
     _processes(parser)
-    parser.add_argument("--preset", metavar="NAME", help="what to train (see --list)")
+    parser.add_argument("--preset", metavar="NAME", help=PRESET_HELP)
     parser.add_argument("--list", action="store_true", help="describe the presets")
     parser.add_argument(
         "--text", type=_path, metavar="FILE", help="learn this UTF-8 text"
@@ -157,8 +162,8 @@ def _train_options(parser):
         "--seed", type=whole, metavar="N", help="another luck of the draw"
     )
     parser.add_argument(
-        "--sample", type=whole, metavar="N", default=200,
-        help="tokens to write at the end (default: 200)",
+        "--sample", type=whole, metavar="N",
+        help=f"tokens a language model writes at the end (default: {SAMPLE_TOKENS})",
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from .presets import PRESETS
 
 TEMPERATURE = 0.8  # below 1: fewer slips than the model makes when it is left alone
 DEMO_TOKENS = 500
+SAMPLE_TOKENS = 200
 
 
 class UsageError(Exception):
@@ -47,11 +48,16 @@ def _one_sentence(*kinds):
 
 
 def train(options):
-    """Trains a preset, or goes on with it; prints how good it is, and a sample."""
+    """Trains a preset, or goes on with it; prints how good it is and, of a language
+    model, a sample."""
     if options.list:
         print(describe_presets())
         return 0
     preset = choose_preset(options)
+    if options.sample is not None and not preset.language:
+        raise UsageError(
+            f"--sample is for {writers()}; {options.preset} writes no text"
+        )
     folder = options.folder or Path("runs", options.preset)
     text = None if options.text is None else load_text(options.text)
     if text is not None:
@@ -60,11 +66,13 @@ def train(options):
         preset = of_text(preset, text, options.text.name)
     trained = run(preset, folder, text, options)
     if not preset.language:
-        print(f"The model is kept in {folder}")
+        call = f"minibig.recipes.load_model({str(folder)!r})"
+        print(f"The model is kept in {folder}; in Python: {call}")
         return 0
-    if options.sample:
+    tokens = SAMPLE_TOKENS if options.sample is None else options.sample
+    if tokens:
         prompt = opening(trained.tokenizer, preset.prompt)
-        print(f"\n{write(trained.model, trained.tokenizer, prompt, options.sample)}\n")
+        print(f"\n{write(trained.model, trained.tokenizer, prompt, tokens)}\n")
     print(f"More text: python -m minibig generate --folder {shlex.quote(str(folder))}")
     return 0
 
@@ -108,8 +116,13 @@ def generate(options):
         prompt = opening(tokenizer, str(prompt or ""))
     else:
         prompt = options.prompt
-        with _one_sentence(ValueError):  # a character or word it has never seen
+        try:
             tokenizer.encode(prompt)
+        except ValueError as error:  # a character or word it has never seen
+            what = str(error).partition("; ")[0]
+            raise UsageError(
+                f"--prompt: {what}; begin with what it has read"
+            ) from error
     seed = options.seed
     if seed is None:
         seed = secrets.randbelow(10**6)
@@ -147,8 +160,8 @@ def progress(options):
     record = exercises.find_record()
     if record is None:
         raise UsageError(
-            f"no exercises are kept in {Path.cwd()} or above it: run this in the "
-            "folder of minibig or in its my/, which `make lab` makes"
+            f"no passed checks are kept in {Path.cwd()} or above it: run `make lab` "
+            "once in the folder of minibig. It makes my/, where they are kept"
         )
     with _one_sentence(FileError):
         exercises.read_record(record)
@@ -163,6 +176,12 @@ def describe_presets():
     """One line a preset: its name and what it is."""
     width = max(map(len, PRESETS))
     return "\n".join(f"{name:<{width}}  {p.about}" for name, p in PRESETS.items())
+
+
+def writers():
+    """The names of the presets that write text."""
+    *names, last = [name for name, preset in PRESETS.items() if preset.language]
+    return f"{', '.join(names)} and {last}"
 
 
 def choose_preset(options):
@@ -187,8 +206,8 @@ def choose_corpus(preset, options):
 
     if not preset.language:
         raise UsageError(
-            f"--text and --corpus are for language models; {options.preset} has data "
-            "of its own"
+            f"--text and --corpus are for {writers()}; {options.preset} has data of "
+            "its own"
         )
     if options.corpus is None:
         return preset
@@ -226,7 +245,6 @@ def run(preset, folder, text, options):
         if precision == "bf16" and device == "cpu":
             raise UsageError("--precision bf16 needs --device cuda: NumPy has no bf16")
         check_folder(folder)
-        finished = is_finished(preset, folder)
         try:
             trained = recipes.train(
                 preset, folder, text=text, device=device, processes=processes,
@@ -234,9 +252,7 @@ def run(preset, folder, text, options):
             )  # fmt: skip
         except OtherRunError as error:
             raise UsageError(error) from error
-    if finished:
-        print(f"{folder} was finished already: all {preset.steps} steps")
-    print(f"held out: {preset.describe(trained.results)}")
+    print(f"{preset.judged_on}: {preset.describe(trained.results)}")
     print(f"{trained.seconds / 60:.1f} minutes")
     return trained
 
@@ -254,14 +270,14 @@ def check_folder(folder):
 
 def is_finished(preset, folder):
     """Whether `folder` holds the model that this preset ends with."""
-    from .recipes import read_config
+    from .recipes import read_config, what_counts
 
     try:
         noted = read_config(folder).get("preset")
     except (OSError, FileError):
         return False
-    ours = json.dumps(dataclasses.asdict(preset))
-    return noted == json.loads(ours)  # as JSON writes it: tuples are lists
+    ours = json.dumps(what_counts(preset))  # as JSON writes it: tuples are lists
+    return isinstance(noted, dict) and what_counts(noted) == json.loads(ours)
 
 
 def load_model(folder, device):

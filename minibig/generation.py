@@ -72,7 +72,7 @@ def generate(
     stream "generate".
     `use_cache=False` computes every step anew: slower, with the same result.
     """
-    rows, stops = _prompt(ids), _stops(stop_ids)
+    rows, stops = _prompt(ids), _stops(stop_ids, model.config.vocab_size)
     _check_settings(max_new_tokens, temperature, top_k, top_p)
     rng = generator("generate") if seed is None else at("generate", 0, seed)
     single, rows = rows.ndim == 1, np.atleast_2d(rows)
@@ -100,11 +100,17 @@ def _prompt(ids):
     return array.astype(np.int64)
 
 
-def _stops(stop_ids):
+def _stops(stop_ids, vocab_size):
     """The ids that end a text, given as None, one or several."""
     several = hasattr(stop_ids, "__iter__")
     ids = () if stop_ids is None else stop_ids if several else (stop_ids,)
-    return [checks.whole("generate: a stop id", i, 0) for i in ids]
+    stops = [checks.whole("generate: a stop id", i, 0) for i in ids]
+    for unknown in [i for i in stops if i >= vocab_size][:1]:
+        raise ValueError(
+            f"generate: a stop id must be in the vocabulary of {vocab_size}, not "
+            f"{unknown}"
+        )
+    return stops
 
 
 def _check_settings(max_new_tokens, temperature, top_k, top_p):

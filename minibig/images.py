@@ -22,7 +22,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     stride, dilation = pair("stride", stride, 1), pair("dilation", dilation, 1)
     _check_channels(x, weight, bias, checks.whole("conv2d: groups", groups, 1))
     kernel = weight.shape[2:]
-    padding = _conv_padding(padding, kernel, stride, dilation)
+    padding = conv_padding(padding, kernel, stride, dilation)
     size = convolution.output_size(x.shape[2:], kernel, stride, padding, dilation)
     _check_size("conv2d", x, kernel, size)
     return apply(
@@ -46,8 +46,8 @@ def _check_channels(x, weight, bias, groups):
         )
 
 
-def _conv_padding(padding, kernel, stride, dilation):
-    """Zeros ((above, below), (left, right))."""
+def conv_padding(padding, kernel, stride, dilation):
+    """Zeros ((above, below), (left, right)) for pairs of sizes, checked."""
     if padding == "valid":
         return ((0, 0), (0, 0))
     if padding == "same":
@@ -68,7 +68,8 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     `stride` is the kernel's size unless given. With `ceil_mode` a last window may reach
     over the edge. Of equal numbers the first gets the gradient.
     """
-    kernel, stride, margin = _pool_sizes("max_pool2d", x, kernel_size, stride, padding)
+    _check_images("max_pool2d", x)
+    kernel, stride, margin = pool_sizes("max_pool2d", kernel_size, stride, padding)
     dilation = pair("dilation", dilation, 1)
     _, padding = _pool_padding(
         "max_pool2d", x, kernel, stride, margin, dilation, ceil_mode
@@ -87,7 +88,8 @@ def avg_pool2d(
     Zeros of the padding count unless `count_include_pad` is False; what `ceil_mode`
     lets a window see beyond them never does.
     """
-    kernel, stride, margin = _pool_sizes("avg_pool2d", x, kernel_size, stride, padding)
+    _check_images("avg_pool2d", x)
+    kernel, stride, margin = pool_sizes("avg_pool2d", kernel_size, stride, padding)
     checks.switch("avg_pool2d: count_include_pad", count_include_pad)
     size, padding = _pool_padding(
         "avg_pool2d", x, kernel, stride, margin, (1, 1), ceil_mode
@@ -107,10 +109,15 @@ def avg_pool2d(
     )  # fmt: skip
 
 
-def _pool_sizes(name, x, kernel_size, stride, padding):
+def _check_images(name, x):
     check_floats(name, input=x)
     if x.ndim != 4:
         raise ValueError(f"{name} takes images (B, C, H, W), not {x.shape}")
+
+
+def pool_sizes(name, kernel_size, stride, padding):
+    """(kernel, stride, padding) as pairs, checked; the stride's default is the
+    kernel."""
     kernel, padding = pair("kernel_size", kernel_size, 1), pair("padding", padding, 0)
     if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
         raise ValueError(f"{name}: padding {padding} is over half the kernel {kernel}")

@@ -98,9 +98,15 @@ def make_optimizer(model, preset):
     return AdamW(groups, lr=preset.lr, betas=(0.9, preset.beta2))
 
 
+def what_counts(preset):
+    """The dict of a preset's fields (or such a dict) without its mere words."""
+    fields = preset if isinstance(preset, dict) else dataclasses.asdict(preset)
+    return {k: v for k, v in fields.items() if k not in ("about", "prompt")}
+
+
 def _settings(preset, task):
     """What a run that goes on in the folder must share with the one that began."""
-    settings = dataclasses.asdict(preset)
+    settings = what_counts(preset)
     settings.pop("corpus", None)  # the data's hash says more: a file may be renamed
     if task.tokenizer is not None:
         settings["tokenizer_hash"] = task.tokenizer.hash

@@ -86,6 +86,7 @@ ODD = (None, "no", 2.5, -1, 0, math.nan, math.inf, True, [], {}, [None], ["no"])
 X, W, V = mb.ones(2, 3), mb.ones(4, 3), mb.ones(3)
 SEQUENCE = mb.ones(2, 3, 4)
 LAYER, GPT_SIZES = nn.Linear(3, 2), (5, 4, 1, 2, 4)
+CODER = data.CharTokenizer.train("ab")
 ROWS = data.ArrayBatches(np.ones((4, 3), "f"), np.zeros(4, int), batch_size=2)
 
 
@@ -200,6 +201,26 @@ CALLS = {
     "perplexity": (metrics.perplexity, ([1.0],), {}),
     "fit": (fit, (), FIT),
     "Evaluation": (training.Evaluation, (ROWS, training.classification_loss, {}), {}),
+    **{
+        f"encode, framed: {framed}": (
+            CODER.encode, ("ab",), {"add_special_tokens": framed, "max_length": 2},
+        )
+        for framed in (True, False)
+    },
+    "encode_pair": (CODER.encode_pair, ("ab", "b"), {"max_length": 2}),
+    "BPETokenizer.train": (
+        data.BPETokenizer.train, ("aa aa", 257), {"min_frequency": 2},
+    ),
+    "WordPieceTokenizer.train": (
+        data.WordPieceTokenizer.train, ("aa aa", 8),
+        {"min_frequency": 2, "limit_alphabet": 10},
+    ),
+    "WordTokenizer.train": (data.WordTokenizer.train, ("a b",), {"max_size": 3}),
+    "MaxPool2d": (nn.MaxPool2d, (2, 2, 0, 1, False), {}),
+    "AvgPool2d": (nn.AvgPool2d, (2, 2, 0, False, True), {}),
+    "Conv2d": (nn.Conv2d, (1, 1, 3, 1, "same"), {}),
+    "LeNet()": (models.LeNet(models.LeNetConfig(4)), (mb.ones(1, 1, 4, 4),), {}),
+    "dates.encode": (data.dates.encode, (["5 May 2024"],), {}),
     "clean_text": (data.clean_text, ("a b",), {"form": "NFC"}),
     "remove_boilerplate": (data.remove_boilerplate, (["a", "b"], 0.5), {}),
     "near_duplicates": (data.near_duplicates, (["a b", "a b"], 0.5, 2), {}),

@@ -141,6 +141,16 @@ def test_ties_of_a_maximum_go_where_pytorch_sends_them(stride):
     np.testing.assert_allclose(x.grad.numpy(), theirs.grad.numpy(), atol=1e-12)
 
 
+def test_a_nan_is_the_maximum_of_its_window_and_gets_no_gradient():
+    values = images(1, 1, 2, 4)
+    values[0, 0, 1, 1] = np.nan
+    x = mb.tensor(values, requires_grad=True)
+    y = F.max_pool2d(x, 2)
+    y.backward(mb.ones(*y.shape, dtype=y.dtype))
+    assert np.isnan(y.numpy()).tolist() == [[[[True, False]]]]
+    assert x.grad.numpy()[..., :2].sum() == 0 and x.grad.numpy()[..., 2:].sum() == 1
+
+
 # ---- batch norm ---------------------------------------------------------------------
 
 

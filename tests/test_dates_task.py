@@ -74,6 +74,16 @@ def test_translation_does_not_depend_on_what_shares_a_batch(trained, beams):
     assert translate(model, []) == []
 
 
+def test_no_source_is_no_target_and_one_source_takes_one_mask(trained):
+    model = trained[0].model
+    assert model.generate(np.zeros((0, 3), int), 6).shape == (0, 0)
+    source, mask = dates.encode(["5 May 2024"])[0], [1] * 5 + [0] * 5
+    both = model.generate([source], 6, source_mask=[mask]).tolist()
+    assert model.generate(source, 6, source_mask=mask).tolist() == both[0]
+    with pytest.raises(ValueError, match=r"needed are .* \(1, 10\)"):
+        model.generate(source, 6, source_mask=mask[1:])
+
+
 def test_exact_is_the_share_of_whole_dates():
     class Model:
         def generate(self, sources, longest, **settings):

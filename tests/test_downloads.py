@@ -79,6 +79,29 @@ def test_wrong_bytes_are_an_error_and_leave_no_file(bad, offer, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [("/wrong", "other bytes than expected"), ("/missing", "HTTP status 404")],
+)
+def test_reason_is_said_for_each_address(bad, reason, offer, tmp_path):
+    offer(bad, "/wrong")
+    with pytest.raises(downloads.DownloadError) as error:
+        downloads.download("play", tmp_path)
+    reasons = re.findall(r"127\.0\.0\.1:\d+: ([^;)]*)", str(error.value))
+    assert reasons == [reason, "other bytes than expected"]
+
+
+@pytest.mark.parametrize("inside", ["", "deeper"])
+def test_file_in_place_of_the_folder_is_named_before_the_network(
+    inside, offer, server, tmp_path
+):
+    offer("/right")
+    (tmp_path / "cache").write_bytes(b"")
+    with pytest.raises(downloads.DownloadError, match=r"cache.* cannot be"):
+        downloads.download("play", tmp_path / "cache" / inside)
+    assert server.asked == []
+
+
 def test_dead_network_is_one_clear_sentence(offer, tmp_path):
     offer("/right", port=9)  # the discard port: nobody listens
     with pytest.raises(FileError, match="works without a network") as error:
@@ -91,6 +114,13 @@ def test_damaged_copy_in_the_folder_is_fetched_again(offer, tmp_path):
     path = downloads.download("play", tmp_path)
     path.write_bytes(b"damaged")
     assert downloads.download("play", tmp_path).read_bytes() == TEXT
+
+
+def test_damaged_copy_is_named_where_no_other_can_be_had(offer, tmp_path):
+    offer("/right", port=9)
+    (tmp_path / "play.txt").write_bytes(b"damaged")
+    with pytest.raises(downloads.DownloadError, match=r"play\.txt is damaged"):
+        downloads.download("play", tmp_path)
 
 
 def test_unknown_name_lists_those_that_are_known():

@@ -2,6 +2,8 @@
 raises one clear error, before any work.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 from mistake import hold, mistake
@@ -9,6 +11,8 @@ from mistake import hold, mistake
 import minibig as mb
 from minibig import functional as F
 from minibig import models, nn, optim
+from minibig.presets import PRESETS
+from minibig.tasks.dates import translate
 
 
 def gpt(**changes):
@@ -104,6 +108,36 @@ LAYERS = [
 ]  # fmt: skip
 
 MODELS = [
+    mistake("pooling with padding below zero", lambda: nn.AvgPool2d(2, padding=-1),
+            ValueError, "padding", "not -1"),
+    mistake("pooling with too much padding", lambda: nn.MaxPool2d(2, padding=2),
+            ValueError, "MaxPool2d: padding (2, 2)", "half the kernel (2, 2)"),
+    mistake("pooling with a word for a switch", lambda: nn.AvgPool2d(2, ceil_mode="no"),
+            TypeError, "AvgPool2d: ceil_mode", "'no'"),
+    mistake("same size in steps of two",
+            lambda: nn.Conv2d(1, 1, 3, padding="same", stride=2),
+            ValueError, "stride 1", "(2, 2)"),
+    mistake("a padding by another name", lambda: nn.Conv2d(1, 1, 3, padding="full"),
+            ValueError, '"same"', "'full'"),
+    mistake("padding that is no token",
+            lambda: models.LSTMClassifierConfig(10, 2, 4, 4, pad_id=50),
+            ValueError, "pad_id 50", "vocabulary of 10"),
+    mistake("an end that is no token", lambda: gpt().generate([0], 3, stop_ids=999),
+            ValueError, "vocabulary of 5", "not 999"),
+    mistake("a list of pictures", lambda: models.LeNet(models.LeNetConfig())([[1.0]]),
+            TypeError, "LeNet: input must be a Tensor", "list"),
+    mistake("a preset that smooths by two",
+            lambda: dataclasses.replace(PRESETS["mlp"], label_smoothing=2.0),
+            ValueError, "MLPPreset: label_smoothing", "not 2.0"),
+    mistake("a preset for dates that smooths by two",
+            lambda: dataclasses.replace(PRESETS["transformer"], label_smoothing=2.0),
+            ValueError, "DatesPreset: label_smoothing", "not 2.0"),
+    mistake("a BERT that sees [CLS] alone",
+            lambda: dataclasses.replace(PRESETS["bert"], context_length=1),
+            ValueError, "BERTPreset: context_length", "at least 2"),
+    mistake("one date in the place of several",
+            lambda: translate(None, "5 May 2024"),
+            TypeError, "several", "a list or tuple, not str"),
     mistake("heads that do not divide the width", lambda: gpt(n_head=3),
             ValueError, "n_head 3", "n_embd 4"),
     mistake("attention dropout above 1", lambda: nn.MultiheadAttention(4, 2, dropout=2),

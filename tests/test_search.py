@@ -145,7 +145,40 @@ def test_settings_that_come_twice_are_run_once():
     assert calls == [1] and len(found) == 1
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"minibig search": [3]}', "\xff"])
+def test_a_saved_search_is_json_without_nan_and_comes_back(tmp_path):
+    path, values = tmp_path / "search.json", (math.nan, math.inf, 2.0)
+    trials = grid({"i": (0, 1, 2)})
+    found = search(lambda i: {"loss": values[i]}, trials, path=path)
+    again = search(bowl, trials, path=path)
+    assert str(again) == str(found) and again.best == {"i": 2}
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_saved_trials_without_what_is_watched_are_refused(tmp_path):
+    path = tmp_path / "search.json"
+    search(bowl, grid({"x": (0, 1)}), path=path)
+    with pytest.raises(ValueError, match=r"search\.json gave \['loss'\] and no 'acc'"):
+        search(bowl, grid({"x": (0, 1)}), monitor="acc", path=path)
+
+
+def test_a_search_says_what_it_is_in_a_line():
+    found = search(bowl, grid({"x": (0, 1, 2)}))
+    assert repr(found) == "SearchResults(3 trials, the best first by loss)"
+
+
+NO_SEARCH = [
+    "", "[]", "{}", "\xff", '{"minibig search": [3]}',
+    '{"minibig search": [{"settings": {"x": 1}}]}',
+    '{"minibig search": [{"settings": {"x": 1}, "results": 3}]}',
+    '{"minibig search": [{"settings": {"x": 1}, "results": {"loss": "low"}}]}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_SEARCH)
 def test_a_file_that_is_no_search_is_refused_and_kept(text, tmp_path):
     path = tmp_path / "mine.txt"
     path.write_text(text, "latin-1")

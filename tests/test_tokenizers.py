@@ -129,7 +129,9 @@ def test_a_word_is_the_same_token_at_the_start_and_inside():
 def test_unknown_words_become_the_unknown_token_or_an_error():
     assert WORDS.decode(WORDS.encode("the zebra")) == "the<unk>"
     closed = WordTokenizer.train("the cat", unknown=False)
-    with pytest.raises(ValueError, match=r"' zebra' is not in this vocabulary of 3"):
+    with pytest.raises(
+        ValueError, match=r"word 'zebra' is not in this vocabulary of 3"
+    ):
         closed.encode("the zebra")
 
 

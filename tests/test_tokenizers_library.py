@@ -19,6 +19,7 @@ from minibig.data import (
     library_source,
     load_tokenizer,
 )
+from minibig.data.tokenizers.added import AddedToken
 from minibig.data.tokenizers.patterns import BERT, GPT2, find_matches, find_words
 from tests.references.make_tokenizers import SAMPLES, cases, results
 
@@ -247,3 +248,33 @@ def test_the_library_reads_our_vocab_txt_and_merges_txt(tmp_path):
     OURS[1].save_vocabulary(tmp_path)
     theirs = lib.BertWordPieceTokenizer(str(tmp_path / "vocab.txt"))
     assert theirs.encode(SAMPLES[4]).ids == OURS[1].encode(SAMPLES[4])
+
+
+# ---- where we depart ----------------------------------------------------------------
+
+
+def departed(tokenizer, text, tmp_path, **settings):
+    """What ours and theirs make of the same ids of a text."""
+    tokenizer.save(tmp_path / "tokenizer.json")
+    theirs = lib.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    ids = tokenizer.encode(text)
+    assert ids == theirs.encode(text).ids
+    return tokenizer.decode(ids, **settings), theirs.decode(ids, **settings)
+
+
+def test_special_token_is_left_out_also_where_its_normal_form_is_another(tmp_path):
+    seen = WordPieceTokenizer.train("ix ab ab ix", 40)
+    added = AddedToken("İx", normalized=True)
+    coder = WordPieceTokenizer(
+        [*seen.tokens, "İx"], [*seen.added_tokens, added], template=seen.template
+    )
+    ours, theirs = departed(coder, "ab İx ab", tmp_path, skip_special_tokens=True)
+    assert ours == "ab ab" and theirs == "ab ix ab"
+
+
+def test_added_token_of_a_byte_level_tokenizer_is_written_as_it_is(tmp_path):
+    seen = BPETokenizer.train("ab ab", 300)
+    added = AddedToken("é!", special=False)
+    coder = BPETokenizer([*seen.tokens, "é!"], seen.merges, [added])
+    ours, theirs = departed(coder, "aé!b", tmp_path, skip_special_tokens=False)
+    assert ours == "aé!b" and theirs == "a\ufffd!b"

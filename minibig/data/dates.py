@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import random
-from ..checks import choice, whole
+from ..checks import choice, kind, whole
 from .tokenizers import CharTokenizer
 from .tokenizers import pad as padded
 
@@ -284,6 +284,7 @@ def encode(texts):
     Raises ValueError for a character that no date here has.
     """
     coder = tokenizer()
+    kind("dates.encode: texts, several at a time,", texts, list, tuple)
     ids = [coder.encode(text) for text in texts]
     return padded(ids, coder.special_tokens[PAD])[0]
 

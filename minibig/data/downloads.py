@@ -59,20 +59,38 @@ def download(name, folder=CACHE):
         raise KeyError(f"no file is called {name!r}; there is {', '.join(DOWNLOADS)}")
     file_name, digest, addresses = DOWNLOADS[name]
     pooch = _pooch()
+    path = _made(Path(folder)) / file_name
     problems = []
     for address in addresses:
         try:
-            return Path(
-                pooch.retrieve(
-                    address, f"sha256:{digest}", fname=file_name, path=folder
-                )
-            )
+            pooch.retrieve(address, f"sha256:{digest}", fname=file_name, path=folder)
+            return path
         except (OSError, ValueError) as error:  # no network; other bytes
-            problems.append(f"{address.split('/')[2]}: {type(error).__name__}")
+            problems.append(f"{address.split('/')[2]}: {_reason(error)}")
+    if path.exists():
+        problems.append(f"{path} is damaged: it holds other bytes than expected")
     raise DownloadError(
         f"{name} could not be fetched ({'; '.join(problems)}); everything else here "
         "works without a network"
     )
+
+
+def _made(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DownloadError(
+            f"{folder} cannot be the folder of downloads: {error.strerror}"
+        ) from None
+    return folder
+
+
+def _reason(error):
+    """Why one address did not help, in a few words."""
+    if isinstance(error, ValueError):
+        return "other bytes than expected"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return type(error).__name__ if status is None else f"HTTP status {status}"
 
 
 def tiny_shakespeare():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .. import checks, nn
 from .. import functional as F
+from ..tensor import Tensor
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class LeNet(nn.Module):
 
     def forward(self, images):
         c = self.config
+        checks.kind("LeNet: input", images, Tensor)
         shape = c.n_channels, c.image_size, c.image_size
         if images.ndim != 4 or images.shape[1:] != shape:
             raise ValueError(

@@ -44,6 +44,11 @@ class LSTMClassifierConfig:
         checks.probability("LSTMClassifierConfig: dropout", self.dropout, without=1)
         if self.pad_id is not None:
             checks.whole("LSTMClassifierConfig: pad_id", self.pad_id, 0)
+            if self.pad_id >= self.vocab_size:
+                raise ValueError(
+                    f"LSTMClassifierConfig: pad_id {self.pad_id} is outside the "
+                    f"vocabulary of {self.vocab_size}"
+                )
 
 
 class LSTMClassifier(nn.Module):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .. import checks, nn
 from ..autograd import no_grad
 from ..beam_search import beam_search
-from ..creation import tensor
+from ..creation import tensor, zeros
 from ..functional import linear
 from ..generation import KVCache, MemoryCache
 from .inputs import checked_ids, checked_mask
@@ -183,16 +183,22 @@ class Transformer(nn.Module):
 
         Without `begin_id`, with `end_id`, then filled up with `pad_id`. One beam takes
         the likeliest token each time; several search as `beam_search` says.
+        `source_mask` has the source's shape.
         """
         checks.whole("Transformer.generate: max_new_tokens", max_new_tokens, 1)
         checks.whole("Transformer.generate: beams", beams, 1)
         source = tensor(source, device=self.device)
         single = source.ndim == 1
+        if single:
+            source = source.reshape(1, -1)
+            if source_mask is not None:
+                source_mask = tensor(source_mask, device=self.device).unsqueeze(0)
+        if source.ndim == 2 and not len(source):
+            return zeros(0, 0, dtype="int64")
         with nn.evaluating(self), no_grad():
             step, count = self._steps(
-                source.reshape(1, -1) if single else source, source_mask, beams,
-                max_new_tokens, use_cache,
-            )  # fmt: skip
+                source, source_mask, beams, max_new_tokens, use_cache
+            )
             found = beam_search(
                 step, count, max_new_tokens, beams=beams, begin_id=self.config.begin_id,
                 end_id=self.config.end_id, pad_id=self.config.pad_id,

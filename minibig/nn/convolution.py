@@ -5,7 +5,7 @@ import math
 from .. import checks
 from .. import functional as F
 from ..creation import zeros
-from ..images import pair
+from ..images import conv_padding, pair
 from . import init
 from .module import Module, Parameter
 
@@ -34,6 +34,7 @@ class Conv2d(Module):
             pair("stride", stride, 1),
             pair("dilation", dilation, 1),
         )
+        conv_padding(padding, self.kernel_size, self.stride, self.dilation)
         self.padding = (
             padding if isinstance(padding, str) else pair("padding", padding, 0)
         )

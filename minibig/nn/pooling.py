@@ -1,6 +1,8 @@
 """Pooling as layers. Taught by notebook 06."""
 
+from .. import checks
 from .. import functional as F
+from ..images import pair, pool_sizes
 from .module import Module
 
 
@@ -13,6 +15,9 @@ class MaxPool2d(Module):
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
         self.padding, self.dilation, self.ceil_mode = padding, dilation, ceil_mode
+        pool_sizes("MaxPool2d", kernel_size, stride, padding)
+        pair("dilation", dilation, 1)
+        checks.switch("MaxPool2d: ceil_mode", ceil_mode)
 
     def forward(self, x):
         return F.max_pool2d(
@@ -35,6 +40,9 @@ class AvgPool2d(Module):
         self.stride = kernel_size if stride is None else stride
         self.padding, self.ceil_mode = padding, ceil_mode
         self.count_include_pad = count_include_pad
+        pool_sizes("AvgPool2d", kernel_size, stride, padding)
+        checks.switch("AvgPool2d: ceil_mode", ceil_mode)
+        checks.switch("AvgPool2d: count_include_pad", count_include_pad)
 
     def forward(self, x):
         return F.avg_pool2d(

@@ -39,7 +39,8 @@ def config_of(settings):
     settings.demand("position_embedding_type", "absolute")
     settings.demand("is_decoder", False)
     settings.demand("add_cross_attention", False)
-    return BERTConfig(
+    return settings.make(
+        BERTConfig,
         vocab_size=settings.get("vocab_size", 30522),
         context_length=settings.get("max_position_embeddings", 512),
         n_layer=settings.get("num_hidden_layers", 12),
@@ -53,6 +54,13 @@ def config_of(settings):
         layer_norm_eps=settings.get("layer_norm_eps", 1e-12),
         tied=settings.get("tie_word_embeddings", True),
     )
+
+
+def least(config):
+    """How many numbers the matrices of such a model hold, all but its smallest part."""
+    c = config
+    rows = c.vocab_size + c.context_length + c.n_types + c.n_classes
+    return c.n_embd * (rows + c.n_layer * (4 * c.n_embd + 2 * c.dim_feedforward))
 
 
 def settings_of(model):

@@ -19,9 +19,10 @@ def config_of(settings):
     settings.demand("add_cross_attention", False)
     width = settings.get("n_embd", 768)
     settings.demand("n_inner", None, 4 * width)
-    return GPTConfig(
+    return settings.make(
+        GPTConfig,
         vocab_size=settings.get("vocab_size", 50257),
-        context_length=settings.get("n_positions", 1024),
+        context_length=settings.get("n_positions", settings.get("n_ctx", 1024)),
         n_layer=settings.get("n_layer", 12),
         n_head=settings.get("n_head", 12),
         n_embd=width,
@@ -30,6 +31,13 @@ def config_of(settings):
         layer_norm_eps=settings.get("layer_norm_epsilon", 1e-5),
         tied=settings.get("tie_word_embeddings", True),
     )
+
+
+def least(config):
+    """How many numbers the matrices of such a model hold, all but its smallest part."""
+    c = config
+    rows = c.vocab_size * (1 if c.tied else 2) + c.context_length
+    return rows * c.n_embd + c.n_layer * 12 * c.n_embd**2
 
 
 def settings_of(model):

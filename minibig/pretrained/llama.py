@@ -15,7 +15,8 @@ def config_of(settings):
     settings.demand("mlp_bias", False)
     settings.demand("sliding_window", None)
     base, scaling = _rope(settings)
-    return LlamaConfig(
+    return settings.make(
+        LlamaConfig,
         vocab_size=settings.get("vocab_size", 32000),
         context_length=settings.get("max_position_embeddings", 2048),
         n_layer=settings.get("num_hidden_layers", 32),
@@ -34,18 +35,27 @@ def config_of(settings):
 def _rope(settings):
     """Base and RopeScaling, which newer configs keep together and older ones apart."""
     rope = settings.part("rope_parameters") or settings.part("rope_scaling")
-    base = rope.get("rope_theta", settings.get("rope_theta", 10000.0))
+    base = rope.get("rope_theta", float(settings.get("rope_theta", 10000.0)))
     rope.demand("partial_rotary_factor", None, 1.0)
     kind = "rope_type" if rope.get("rope_type") else "type"
     rope.demand(kind, "default", "llama3")
     if rope.get(kind) != "llama3":
         return base, None
-    return base, RopeScaling(
+    return base, rope.make(
+        RopeScaling,
         factor=rope.need("factor"),
         original_context=rope.need("original_max_position_embeddings"),
         low=rope.need("low_freq_factor"),
         high=rope.need("high_freq_factor"),
     )
+
+
+def least(config):
+    """How many numbers the matrices of such a model hold, all but its smallest part."""
+    c = config
+    heads = 2 * (c.n_head + c.n_kv_head) * c.head_width
+    rows = c.vocab_size * (1 if c.tied else 2)
+    return c.n_embd * (rows + c.n_layer * (heads + 3 * c.dim_feedforward))
 
 
 def settings_of(model):

@@ -12,7 +12,7 @@ from .settings import Settings
 
 # A family is a file with TYPES (the model_type of its configs), ARCHITECTURES (ours →
 # the class in `transformers`), TIED (copies of weights → originals) and the functions
-# config_of, settings_of, make, tidy_rules, prefix_of and weights_of: see gpt2.py.
+# config_of, least, settings_of, make, tidy_rules, prefix_of, weights_of: see gpt2.py.
 FAMILIES = {
     models.GPT: gpt2,
     models.BERT: bert,
@@ -47,6 +47,8 @@ def load(cls, folder, n_classes=None):
     found = tidied(read_arrays(folder), *family.tidy_rules(known))
     if getattr(config, "tied", False):
         untie(found, family.TIED, folder)
+    given = (n_classes or 0) * config.n_embd  # asked for by the caller, not the file
+    _check_size(family.least(config) - given, config, found, folder)
     with nullcontext() if n_classes else skip_init():
         model = family.make(cls, config, found)
     weights = family.weights_of(model)
@@ -73,6 +75,20 @@ def save(model, folder):
     prefix = family.prefix_of(model)
     named = {prefix(name): array for name, array in arrays.items()}
     write_folder(folder, settings, named)
+
+
+def _check_size(needed, config, found, folder):
+    """Refuses, before it is made, a model far larger than what it is to be filled with.
+
+    What differs by less is made, and then `gather` names all that does not fit.
+    """
+    held = sum(array.size for array in found.values())
+    if needed > 2 * held or config.n_layer > len(found):
+        raise ValueError(
+            f"{folder}: config.json asks for {config.n_layer:,} layers and at least "
+            f"{needed:,} numbers, but the weights are {held:,} numbers in "
+            f"{len(found):,} arrays: do the two belong together?"
+        )
 
 
 def _published(cls):

@@ -1,5 +1,7 @@
 """What a published config.json may say, and what of it we can do."""
 
+from .. import checks
+
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -7,6 +9,11 @@ ACTIVATIONS = {
     "relu": "relu",
     "silu": "silu",
     "swish": "silu",
+}
+_CHECKS = {
+    bool: checks.switch,
+    int: lambda name, value: checks.whole(name, value, 1),
+    float: checks.number,
 }
 PUBLISHED = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "silu"}
 
@@ -22,8 +29,21 @@ class Settings:
         self.table, self.where = table, where
 
     def get(self, name, default=None):
-        """A setting, or the default."""
-        return self.table.get(name, default)
+        """A setting, which must be of the default's kind, or the default."""
+        value = self.table.get(name, default)
+        if type(default) in _CHECKS:
+            self._told(_CHECKS[type(default)], name, value)
+        return value
+
+    def make(self, cls, **values):
+        """A config of ours, whose errors name the folder."""
+        return self._told(cls, **values)
+
+    def _told(self, function, *arguments, **settings):
+        try:
+            return function(*arguments, **settings)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.where}: config.json: {error}") from None
 
     def need(self, name):
         """A setting that must be there."""
@@ -32,9 +52,14 @@ class Settings:
         return self.table[name]
 
     def part(self, name):
-        """The settings within a setting; none where there is no table."""
+        """The settings within a setting; none where it is missing or null."""
         table = self.table.get(name)
-        return Settings(table if isinstance(table, dict) else {}, self.where)
+        if table is not None and not isinstance(table, dict):
+            raise ValueError(
+                f"{self.where}: config.json: {name} must be a table of settings, not "
+                f"{checks.shown(table)}"
+            )
+        return Settings(table or {}, self.where)
 
     def __bool__(self):
         return bool(self.table)
@@ -62,8 +87,8 @@ class Settings:
     def classes(self):
         """The number of labels."""
         labels = self.table.get("id2label")
-        given = self.table.get("num_labels")
-        return given or (len(labels) if isinstance(labels, dict) else 2)
+        count = (len(labels) if isinstance(labels, dict) else 0) or 2
+        return self.get("num_labels", count) if self.table.get("num_labels") else count
 
 
 def label_settings(count):

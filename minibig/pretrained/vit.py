@@ -15,7 +15,8 @@ def config_of(settings):
     Dropout of attention weights is as that of the rest.
     """
     settings.demand("qkv_bias", True)
-    return ViTConfig(
+    return settings.make(
+        ViTConfig,
         image_size=settings.get("image_size", 224),
         patch_size=settings.get("patch_size", 16),
         n_classes=settings.classes(),
@@ -28,6 +29,14 @@ def config_of(settings):
         activation=settings.activation("hidden_act", "gelu"),
         layer_norm_eps=settings.get("layer_norm_eps", 1e-12),
     )
+
+
+def least(config):
+    """How many numbers the matrices of such a model hold, all but its smallest part."""
+    c = config
+    patches = (c.image_size // c.patch_size) ** 2 + c.n_channels * c.patch_size**2
+    layer = 4 * c.n_embd + 2 * c.dim_feedforward
+    return c.n_embd * (patches + c.n_classes + c.n_layer * layer)
 
 
 def settings_of(model):

@@ -18,6 +18,7 @@ class Preset:
     """
 
     language: ClassVar[bool] = False  # whether the model writes text, token by token
+    judged_on: ClassVar[str] = "test"  # the part of the data that `Task.judge` reads
 
     about: str
     batch_size: int  # rows

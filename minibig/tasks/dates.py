@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import checks
 from ..data import ArrayBatches, dates
 from ..functional import cross_entropy
 from ..models import Transformer, TransformerConfig
@@ -27,6 +28,10 @@ class DatesPreset(Preset):
     judged: int = 3000
     beta2: float = 0.98
     weight_decay: float = 0.0
+
+    def __post_init__(self):
+        name = f"{type(self).__name__}: label_smoothing"
+        checks.number(name, self.label_smoothing, 0, 1)
 
     def make_model(self):
         """The Transformer with its first weights; its vocabulary is `data.dates`'."""

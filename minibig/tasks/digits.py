@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .. import data, nn
+from .. import checks, data, nn
 from ..functional import cross_entropy
 from ..models import MLP, LeNet, LeNetConfig, MLPConfig, ViT, ViTConfig
 from ..training import Evaluation, accuracy, classification_loss
@@ -20,6 +20,10 @@ class DigitsPreset(Preset):
     scale: float = 0.0  # share they are made larger or smaller up to
     label_smoothing: float = 0.0
     beta2: float = 0.999
+
+    def __post_init__(self):
+        name = f"{type(self).__name__}: label_smoothing"
+        checks.number(name, self.label_smoothing, 0, 1)
 
     def make_model(self):
         """The model with its first weights."""

@@ -60,6 +60,11 @@ class LanguagePreset(Preset):
             self, CORPORA[self.corpus]().text if text is None else text
         )
 
+    @property
+    def judged_on(self):
+        """What `Task.judge` reads: of a text the part that was watched as well."""
+        return "test" if self.corpus == "tales" else "held out"
+
     def describe(self, results):
         """Loss and perplexity, or the excess over the floor, in words."""
         if "excess" in results:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import data, random
+from .. import checks, data, random
 from ..autograd import no_grad
 from ..data.fingerprint import fingerprint
 from ..data.loader import IGNORE
@@ -33,6 +33,9 @@ class BERTPreset(Preset):
     watched: int = 256  # rows of held-out text
     judged: int = 512
     beta2: float = 0.98
+
+    def __post_init__(self):
+        checks.whole("BERTPreset: context_length", self.context_length, 2)
 
     def make_model(self, tokenizer):
         """The BERT with its first weights."""
@@ -109,6 +112,7 @@ def packed(documents, tokenizer, length):
     Documents follow one another and are cut where a row is full, so that no place is
     empty; what is left over at the end is dropped.
     """
+    checks.whole("packed: length", length, 2)  # [CLS] and one more
     cls, sep = tokenizer.token_to_id[CLS], tokenizer.token_to_id[SEP]
     ids = []
     for document in documents:

@@ -81,6 +81,7 @@ def unpack(run, checkpoint):
 def _same_in_both(run):
     """What a run and the one that takes it up must share to be one."""
     return {
+        "the model": type(run.model).__name__,
         "the data (hash)": run.loader.hash,
         "the batch size": getattr(run.loader, "batch_size", None),
         "the loader's seed": getattr(run.loader, "seed", None),
@@ -93,7 +94,7 @@ def _same_in_both(run):
 
 
 def _compare(path, saved, ours):
-    for what in sorted(saved.keys() | ours.keys()):
+    for what in [*ours, *sorted(saved.keys() - ours.keys())]:
         if saved.get(what) != ours.get(what):
             raise OtherRunError(
                 f"{path} belongs to another run: {what} was {saved.get(what)!r} there "

@@ -109,6 +109,7 @@ def search(run, trials, *, monitor="loss", largest=False, path=None):
     checks.switch("search: largest", largest)
     path = path and Path(path)
     known = _load(path) if path and path.exists() else {}
+    _check_known(known, monitor, path)
     rows = {}
     for settings in trials:
         key = json.dumps(jsonable(settings, "settings"), sort_keys=True)
@@ -135,18 +136,38 @@ def _outcome(run, settings, monitor):
 
 def _save(path, known):
     with atomic_write(path) as file:
-        rows = jsonable(list(known.values()), "search")
+        rows = [
+            row | {"results": {n: _kept(value) for n, value in row["results"].items()}}
+            for row in jsonable(list(known.values()), "search")
+        ]
         file.write(json.dumps({"minibig search": rows}, indent=1).encode())
+
+
+def _kept(value):
+    """A number as JSON has it, which has no NaN and no infinity."""
+    return value if math.isfinite(value) else str(value)
 
 
 def _load(path):
     try:
         rows = json.loads(path.read_text("utf-8"))["minibig search"]
+        for row in rows:
+            row["results"] = {n: float(value) for n, value in row["results"].items()}
         return {json.dumps(row["settings"], sort_keys=True): row for row in rows}
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise FileError(
             f"{path} holds no trials of a search: give another path, or remove it"
         ) from error
+
+
+def _check_known(known, monitor, path):
+    """Refuses trials that were saved without the number that is watched."""
+    for row in known.values():
+        if "error" not in row and monitor not in row["results"]:
+            raise ValueError(
+                f"search: the trials in {path} gave {sorted(row['results'])} and no "
+                f"{monitor!r}: watch one of these, or give another path"
+            )
 
 
 class SearchResults:
@@ -174,6 +195,9 @@ class SearchResults:
 
     def __len__(self):
         return len(self.rows)
+
+    def __repr__(self):
+        return f"SearchResults({len(self)} trials, the best first by {self.monitor})"
 
     def __str__(self):
         return self.table()

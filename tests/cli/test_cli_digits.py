@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from command_line import refused, results, run
 
+from minibig import recipes
 from minibig.data import CharTokenizer
-from minibig.models import Transformer, TransformerConfig
+from minibig.models import MLP, Transformer, TransformerConfig
 from minibig.presets import PRESETS
 from minibig.recipes import save_model
 
@@ -23,10 +24,14 @@ def test_training_says_how_many_digits_are_recognised(capsys, small):
     assert run("train", "--preset", "mlp") == 0
     out = capsys.readouterr().out
     accuracy = results(Path("runs/mlp"))["accuracy"]
-    assert f"held out: {accuracy:.2%} of the digits are recognised" in out
-    assert "The model is kept in runs/mlp" in out and "generate" not in out
+    assert f"\ntest: {accuracy:.2%} of the digits are recognised" in out
+    assert "generate" not in out
+    call = out.partition("The model is kept in runs/mlp; in Python: minibig.")[2]
+    assert call.startswith("recipes.load_model('runs/mlp')\n")
+    model, tokenizer = recipes.load_model("runs/mlp")
+    assert isinstance(model, MLP) and tokenizer is None
     assert run("train", "--preset", "mlp") == 0
-    assert "finished already: all 20 steps" in capsys.readouterr().out
+    assert "all 20 steps are done already" in capsys.readouterr().out
     assert results(Path("runs/mlp"))["accuracy"] == accuracy
 
 
@@ -52,5 +57,16 @@ def test_generate_refuses_a_model_that_writes_only_answers(capsys, tmp_path):
 @pytest.mark.parametrize("option", ["--text", "--corpus"])
 def test_a_text_or_corpus_for_digits_is_refused(capsys, small, text_file, option):
     said = refused(capsys, "train", "--preset", "mlp", option, text_file)
-    assert "for language models; mlp has data of its own" in said
+    assert "for demo, nanogpt-cpu, gpt, llama and tiny; mlp has data of its" in said
     assert not Path("runs").exists()
+
+
+def test_a_sample_of_what_writes_no_text_is_refused(capsys, small):
+    said = refused(capsys, "train", "--preset", "mlp", "--sample", 5)
+    assert "--sample is for demo" in said and "mlp writes no text" in said
+
+
+def test_a_folder_of_another_model_is_told_by_the_model(capsys, small):
+    assert run("train", "--preset", "mlp", "--steps", 2) == 0
+    said = refused(capsys, "train", "--preset", "cnn", "--folder", "runs/mlp")
+    assert "the model was 'MLP' there and is 'LeNet' here" in said

@@ -3,6 +3,10 @@
 import pytest
 from command_line import refused, run
 
+from minibig.data import WordTokenizer
+from minibig.models import GPT, GPTConfig
+from minibig.recipes import save_model
+
 
 def test_generate_repeats_itself_with_its_seed(capsys, finished):
     command = "generate", "--folder", finished, "--tokens", 20, "--prompt", "the"
@@ -25,6 +29,15 @@ def test_generate_names_the_seed_it_chose(capsys, finished):
 def test_generate_refuses_a_character_it_does_not_know(capsys, finished):
     said = refused(capsys, "generate", "--folder", finished, "--prompt", "the é")
     assert "'é'" in said and "vocabulary" in said
+    assert "--prompt: character" in said and "BPETokenizer" not in said
+
+
+def test_generate_shows_a_word_it_does_not_know_without_its_space(capsys, tmp_path):
+    tokenizer = WordTokenizer.train("the cat sees the bird", unknown=False)
+    model = GPT(GPTConfig(tokenizer.vocab_size, 4, 1, 1, 4))
+    save_model(model, tokenizer, tmp_path)
+    said = refused(capsys, "generate", "--folder", tmp_path, "--prompt", "the zzz")
+    assert "--prompt: word 'zzz' is not in" in said and "unknown=True" not in said
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,12 @@ def test_an_environment_that_cannot_be_is_one_sentence(capsys, monkeypatch):
         assert "MINIBIG_THREADS is 'abc'" in refused(capsys, *command)
 
 
+def test_help_names_the_presets(capsys):
+    assert run("train", "--help") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "what to train: demo, nanogpt-cpu, gpt, llama, transformer, bert" in said
+
+
 def test_list_and_an_unknown_preset_describe_the_presets(capsys):
     assert run("train", "--list") == 0
     listed = capsys.readouterr().out

@@ -31,6 +31,13 @@ presets.PRESETS["tiny"] = presets.GPTPreset(**{settings!r})
 cli.main({arguments!r})
 """
 
+TRAINED = """
+import sys
+from minibig import cli, presets
+presets.PRESETS["tiny"] = presets.GPTPreset(**{settings!r})
+sys.exit(cli.main({arguments!r}))
+"""
+
 
 def test_training_prints_falling_loss_results_and_a_sample(capsys, text_file):
     assert train("--text", text_file, "--sample", 20) == 0
@@ -47,8 +54,38 @@ def test_a_finished_run_says_so_and_ends_with_the_same_results(capsys, text_file
     assert train("--text", text_file, "--steps", 3, "--sample", 0) == 0
     before = results(Path("runs/tiny"))
     assert train("--text", text_file, "--steps", 3, "--sample", 0) == 0
-    assert "finished already: all 3 steps" in capsys.readouterr().out
+    assert "all 3 steps are done already" in capsys.readouterr().out
     assert results(Path("runs/tiny")) == before
+    for checkpoint in Path("runs/tiny").glob("checkpoint-*"):
+        checkpoint.unlink()
+    assert train("--text", text_file, "--steps", 3, "--sample", 0) == 0
+    out = capsys.readouterr().out
+    assert "step 3/3" in out and "already" not in out
+
+
+def test_a_cut_checkpoint_is_one_line_and_the_one_before_is_used(text_file, tmp_path):
+    options = ["--text", str(text_file), "--sample", "0"]
+    code = TRAINED.format(
+        settings=dataclasses.asdict(TINY),
+        arguments=["train", "--preset", "tiny", *options],
+    )
+    assert in_python("-c", code, cwd=tmp_path).returncode == 0
+    last = max(Path("runs/tiny").glob("checkpoint-*"))
+    last.write_bytes(last.read_bytes()[:1000])
+    done = in_python("-c", code, cwd=tmp_path)
+    assert done.returncode == 0 and "going on from step 27" in done.stdout
+    assert done.stderr.startswith(f"minibig: {last}: ")
+    assert done.stderr.count("\n") == 1 and "Warning" not in done.stderr
+
+
+def test_other_words_for_a_preset_leave_its_runs_as_they_are(
+    capsys, text_file, monkeypatch
+):
+    assert train("--text", text_file, "--sample", 0) == 0
+    reworded = dataclasses.replace(TINY, about="in other words", prompt="s")
+    monkeypatch.setitem(PRESETS, "tiny", reworded)
+    assert train("--text", text_file, "--sample", 0) == 0
+    assert "all 30 steps are done already" in capsys.readouterr().out
 
 
 def test_steps_and_seed_override_the_preset(text_file):
@@ -132,7 +169,7 @@ def test_results_on_tales_are_the_excess_over_the_floor():
 # ---- the demo ------------------------------------------------------------------------
 
 
-def test_demo_trains_once_and_then_writes_from_the_finished_model(capsys):
+def test_demo_trains_once_and_then_writes_from_the_finished_model(capsys, monkeypatch):
     assert run("demo") == 0
     first = capsys.readouterr().out
     assert "step 30/30" in first and "of its words" in first
@@ -140,6 +177,10 @@ def test_demo_trains_once_and_then_writes_from_the_finished_model(capsys):
     again = capsys.readouterr().out
     assert "runs/demo holds the finished demo" in again and "of its words" in again
     assert "step" not in again
+    reworded = dataclasses.replace(TINY, about="in other words", prompt="s")
+    monkeypatch.setitem(PRESETS, "demo", reworded)
+    assert run("demo") == 0
+    assert "runs/demo holds the finished demo" in capsys.readouterr().out
 
 
 def test_share_of_known_words_counts_words_of_three_letters():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ... import checks
 from ...files import atomic_write
 from ..fingerprint import fingerprint
 from .added import AddedTokenFinder, added_tokens
@@ -64,6 +65,7 @@ class Tokenizer:
         """
         if add_special_tokens:
             return self.encode_pair(text, max_length=max_length).ids
+        check_length(max_length)
         return self._ids(text)[:max_length]
 
     def encode_batch(self, texts, **settings):
@@ -81,6 +83,7 @@ class Tokenizer:
 
         With `max_length` the longer of the two is cut first, until all fits.
         """
+        check_length(max_length)
         first, second = self._ids(first), None if second is None else self._ids(second)
         if max_length is not None:
             first, second = self.template.cut(first, second, max_length)
@@ -118,7 +121,11 @@ class Tokenizer:
 
     @functools.cached_property
     def _written(self):
-        """The tokens as `decode` writes them: as they were found in a text."""
+        """The tokens as `decode` writes them: as they were found in a text.
+
+        The library `tokenizers` writes them so too, but does not know such a token for
+        a special one where it leaves these out; here special is special.
+        """
         names = (token.content for token in self.added_tokens if token.normalized)
         found = {name: self.normalize(name) for name in names}
         return [found.get(token, token) for token in self.tokens]
@@ -230,6 +237,12 @@ def check_text(text):
     """Refuse what is not a string, naming what it is."""
     if not isinstance(text, str):
         raise TypeError(f"a tokenizer encodes a string, got {type(text).__name__}")
+
+
+def check_length(max_length):
+    """Refuse what cannot be the number of ids to keep; None keeps all."""
+    if max_length is not None:
+        checks.whole("max_length", max_length, 0)
 
 
 def training_parts(text, special_tokens):

@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
+from ... import checks
 from .added import contents_of
 from .base import CachingTokenizer, training_parts, write_json, write_text
 from .bpe_format import merges_of, refuse_bpe_settings, word_settings, word_splitter
@@ -92,14 +93,14 @@ class BPETokenizer(CachingTokenizer):
         smaller ids is merged first. Raises `ValueError` for an empty text and for too
         small a vocabulary.
         """
+        checks.whole("vocab_size", vocab_size, 1)
+        checks.whole("min_frequency", min_frequency, 1)
         special = contents_of(special_tokens)
         if vocab_size < 256 + len(special):
             raise ValueError(
                 f"vocab_size {vocab_size} is too small: 256 bytes and {len(special)} "
                 f"special tokens need at least {256 + len(special)}"
             )
-        if min_frequency < 1:
-            raise ValueError(f"min_frequency must be at least 1, not {min_frequency}")
         counts = Counter()
         for part in training_parts(text, special_tokens):
             check_encodable(part)
@@ -180,6 +181,7 @@ class BPETokenizer(CachingTokenizer):
                 yield utf8.decode(self._bytes[index])
                 continue
             yield utf8.decode(b"", final=True)
+            # Its text as it is; `tokenizers` takes its "é" for the byte 0xE9.
             if not (skip_special_tokens and index in self._special_ids):
                 yield self._written[index]
         yield utf8.decode(b"", final=True)

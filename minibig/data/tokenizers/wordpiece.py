@@ -8,6 +8,7 @@ al., arXiv 1810.04805, section 3.
 from collections import Counter
 from pathlib import Path
 
+from ... import checks
 from . import cleaning
 from .added import contents_of
 from .base import CachingTokenizer, training_parts, write_json, write_text
@@ -77,6 +78,9 @@ class WordPieceTokenizer(CachingTokenizer):
         characters are left out. Raises `ValueError` for an empty text and for too
         small a vocabulary.
         """
+        checks.whole("vocab_size", vocab_size, 1)
+        checks.whole("min_frequency", min_frequency, 1)
+        checks.whole("limit_alphabet", limit_alphabet, 1)
         special = contents_of(special_tokens)
         template = BERT_TEMPLATE
         if not set(template.tokens) <= set(special):

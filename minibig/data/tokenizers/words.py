@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from ... import checks
 from .added import contents_of
 from .base import Tokenizer, training_parts
 from .file_format import document, split_at, vocabulary_settings
@@ -103,7 +104,10 @@ class WordTokenizer(_WholeTokens):
         """
         parts = training_parts(text, special_tokens)
         special_tokens = [*([cls.unknown_token] if unknown else []), *special_tokens]
-        if max_size is not None and max_size <= len(special_tokens) + 1:
+        if (
+            max_size is not None
+            and checks.whole("max_size", max_size) <= len(special_tokens) + 1
+        ):
             raise ValueError(
                 f"max_size {max_size} leaves no room for words beside the space and "
                 f"{len(special_tokens)} special tokens"
@@ -124,8 +128,9 @@ class WordTokenizer(_WholeTokens):
         unknown = self.special_tokens.get(self.unknown_token)
         ids = [self.token_to_id.get(word, unknown) for word in words]
         if None in ids:
+            word = words[ids.index(None)]
             raise ValueError(
-                f"word {words[ids.index(None)]!r} is not in this vocabulary of "
+                f"word {word.removeprefix(' ') or word!r} is not in this vocabulary of "
                 f"{self.vocab_size} tokens; train with unknown=True to replace such "
                 "words by '<unk>'"
             )
