@@ -53,4 +53,5 @@ def _watched():
         return False
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return hasattr(shell, "kernel") or sys.stderr.isatty()  # a notebook or a terminal
+    terminal = sys.stderr is not None and sys.stderr.isatty()  # None under pythonw
+    return hasattr(shell, "kernel") or terminal
