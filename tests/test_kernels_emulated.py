@@ -109,8 +109,8 @@ def planted(monkeypatch):
                 return kernels.Module(parsed, *template, options=options)
             return real(name, *template, options=options)
 
-        for module in ("attention_flash", "attention_mma", "attention_unfused"):
-            monkeypatch.setattr(f"minibig.kernels.{module}.load", load)
+        for module in ("flash", "hopper", "mma", "unfused"):
+            monkeypatch.setattr(f"minibig.kernels.attention_{module}.load", load)
 
     return plant
 

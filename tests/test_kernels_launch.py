@@ -119,6 +119,33 @@ def test_arrays_on_two_devices_are_refused(strict):
         add((1,), (1,), drawn(2), strict.zeros(1, "float32"), 0)
 
 
+DECLARED = """
+__global__ void f(float* x) {
+  __shared__ float parts[32];
+  float* row = (float*)emulator::shared_memory;
+  parts[threadIdx.x] = row[threadIdx.x] = x[threadIdx.x];
+  x[threadIdx.x] = parts[threadIdx.x] + row[threadIdx.x];
+}
+"""
+
+
+@pytest.mark.parametrize("shared", [(48 << 10) - 128, (48 << 10) - 64, 48 << 10])
+def test_shared_memory_that_a_kernel_declares_counts_with_that_of_a_launch(
+    shared, cuda, strict
+):
+    x = strict.zeros(32, "float32") + np.float32(1.5)
+    kernels.Module(kernels.parse("f.cu", DECLARED))["f"]((1,), (32,), x, shared=shared)
+    assert (backend.to_device(x, "cpu") == 3).all()
+
+
+@needs_emulator
+def test_more_shared_memory_than_any_gpu_has_is_refused_by_the_emulator():
+    f, x = kernels.Module(kernels.parse("f.cu", DECLARED))["f"], drawn(32)
+    f((1,), (32,), x, shared=227 << 10)
+    with pytest.raises(emulator.EmulatorError, match="232449 bytes .* at most 232448"):
+        f((1,), (32,), x, shared=(227 << 10) + 1)
+
+
 @pytest.mark.parametrize("shapes, message", [
     (((2, 3, 4), (2, 3, 4), (2, 3, 4)), r"q \(B, H, T, D\)"),
     (((1, 2, 3, 32), (1, 2, 3, 32), (1, 2, 3, 64)), "of one shape"),
@@ -139,7 +166,7 @@ def test_masks_and_dtypes_that_do_not_fit_are_refused():
             attention.attention(q, q, q, mask=mask)
     with pytest.raises(TypeError, match="one dtype"):
         attention.attention(q, q.astype("float16"), q)
-    with pytest.raises(ValueError, match="'flat' is none of mma, flash, tiled, naive"):
+    with pytest.raises(ValueError, match="'flat' is none of hopper, mma, flash,"):
         attention.attention(q, q, q, rung="flat")
 
 
@@ -222,6 +249,10 @@ PLAIN = {
     "other width of v": ((*QKV[:2], (2, 4, 33, 16)), {}, None),
     "keys of another batch": (((1, 4, 9, 32), *QKV[1:]), {}, None),
     "no axes in front": (((9, 32),) * 3, {}, None),
+    "no queries": (((2, 4, 0, 32), *QKV[1:]), {}, None),
+    "no sequences": (((0, 4, 9, 32),) * 3, {}, None),
+    "more sequences than a grid has": (((65536, 1, 1, 2),) * 3, {}, None),
+    "more heads than a grid has": (((1, 65536, 1, 2),) * 3, {}, None),
 }
 
 
@@ -230,6 +261,18 @@ def test_what_no_kernel_does_is_done_by_array_code(name, gpu, served):
     for ours, theirs in both(*PLAIN[name]):
         np.testing.assert_allclose(ours, theirs, atol=2e-5)
     assert served == (["flash"] if name == "no axes in front" else [])
+
+
+def test_two_dtypes_are_done_by_array_code(gpu, served):
+    arrays = [drawn(*shape, seed=i) for i, shape in enumerate(QKV)]
+    arrays[0] = arrays[0].astype("float16")
+    answers = []
+    for device in ("cuda", "cpu"):
+        moved = (backend.to_device(x, device) for x in arrays)
+        out, _ = scaled_dot_product_attention(*moved)
+        answers.append(backend.to_device(out, "cpu"))
+    np.testing.assert_allclose(*answers, atol=2e-3)
+    assert served == []
 
 
 def test_kernels_can_be_switched_off(gpu, served):

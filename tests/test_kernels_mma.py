@@ -147,13 +147,14 @@ def test_lanes_point_at_the_four_matrices_of_an_operand(places):
 
 def test_what_the_rung_cannot_do_falls_to_the_rung_below():
     q = np.zeros((1, 1, 2, 64), "float16")
-    assert attention.explain(q, q, q, chip=80) == "mma"
+    assert attention.explain(q, q, q, chip=80).startswith("mma; hopper needs")
     old = attention.explain(q, q, q, chip=75)
-    assert old == "flash; mma needs compute capability 8.0 (Ampere) or newer, not 7.5"
+    assert old.startswith("flash; ")
+    assert "; mma needs compute capability 8.0 (Ampere) or newer, not 7.5" in old
     negative = attention.explain(q, q, q, scale=-1.0, chip=90)
-    assert negative == "flash; mma wants a scale above 0, not -1.0"
+    assert negative.endswith("; mma wants a scale above 0, not -1.0")
     wide = q.astype("float32")
-    assert attention.explain(wide, wide, wide, chip=90).startswith("flash; mma reads")
+    assert "; mma reads" in attention.explain(wide, wide, wide, chip=90)
 
 
 @pytest.mark.skipif(nvrtc.missing() is not None, reason=str(nvrtc.missing()))

@@ -26,6 +26,7 @@ say what it computes, one thread's job, and which rung it improves on:
 | tiled | products through shared memory, in tiles (`tile.cuh`) | float32, any width |
 | flash | one kernel, online softmax, no array of scores | 32 and 16 bits, five widths |
 | mma | its products on tensor cores (`mma.cuh`), copies ahead | 16 bits, five widths |
+| hopper | products and copies at once (`wgmma.cuh`, `tma.cuh`) | 16 bits, two widths |
 
 A rung is an object with a `name` and three methods; `attention.LADDER` lists them, best
 first:
@@ -35,7 +36,9 @@ first:
     backward(problem, q, k, v, mask, out, saved, dout) -> (dq, dk, dv)
 
 `attention.choose` takes the first rung without a refusal; `attention.explain` says
-which that is, and why no better one.
+which that is, and why no better one. hopper is for compute capability 9.0 alone. No GPU
+has run it yet: the first time that one is to, it must agree there with mma (`proof`),
+else it refuses. On the emulator it runs where it is named.
 
 **Beyond attention** a kernel takes the place of several launches, or of memory traffic;
 ops and optimizers ask for it where arrays lie on a GPU, and go on with array code where
@@ -52,9 +55,10 @@ time. All take 32 and 16 bits, `parameters` float32.
 
 **The rules for a `.cu` file.** All its kernels take the same template arguments, or
 none. It includes headers of this folder alone; number types and PTX are in `ptx.cuh`, a
-function of a line each, with its twin in plain C++ in `emulator/ptx.h`. Dynamic shared
-memory is declared with `DYNAMIC_SHARED`. The file stands in `catalogue`, with the chips
-that it is meant for, and a test holds it against a reference.
+function of a line each, with its twin in plain C++ in `emulator/ptx.h`; what Hopper
+alone knows is in `wgmma.cuh` and `tma.cuh`, with twins likewise. Dynamic shared memory
+is declared with `DYNAMIC_SHARED`. The file stands in `catalogue`, with the chips that
+it is meant for, and a test holds it against a reference.
 """
 
 from . import attention

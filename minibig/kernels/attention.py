@@ -1,16 +1,21 @@
 """Attention on the GPU: the rungs, which one serves, and the op that launches it."""
 
+import math
+
 import numpy as np
 
 from .. import backend
 from .attention_flash import Flash
+from .attention_hopper import Hopper
 from .attention_mma import Mma
 from .attention_unfused import Unfused
-from .problem import problem
+from .problem import MOST_BLOCKS, problem
 
-LADDER = (Mma(), Flash(), Unfused("tiled"), Unfused("naive"))  # best first
+# best first
+LADDER = (Hopper(), Mma(), Flash(), Unfused("tiled"), Unfused("naive"))
 RUNGS = {rung.name: rung for rung in LADDER}
-EMULATED = 80  # the emulator knows what chips of this compute capability know
+EMULATED = 80  # as which the emulator counts where the best rung is chosen, …
+NAMED = 90  # … and where a rung is named: it knows Hopper's instructions, too
 
 
 def attention(q, k, v, *, mask=None, is_causal=False, offset=0, scale=None, rung=None):
@@ -42,10 +47,14 @@ def serve(q, k, v, bias, *, mask, is_causal, offset, scale, dropout_p):
     """
     if bias is not None or dropout_p or k.shape != v.shape:
         return None
+    if not q.dtype == k.dtype == v.dtype or not q.size or not k.size:
+        return None
     lead, of_keys = q.shape[:-2], k.shape[:-2]
     mask = _of_keys(mask, lead, k.shape[-2])
     shared = of_keys == (*lead[:-1], 1) and len(lead) > 1
     if mask is False or not lead or not (shared or of_keys == lead):
+        return None
+    if max(lead[0], math.prod(lead[1:])) > MOST_BLOCKS:
         return None
     heads = [x.reshape(lead[0], -1, *x.shape[-2:]) for x in (q, k, v)]
     settings = dict(mask=mask, is_causal=is_causal, offset=offset, scale=scale)
@@ -104,7 +113,8 @@ def chip_of(xp):
 def _named(rung, problem):
     if rung not in RUNGS:
         raise ValueError(f"attention: rung {rung!r} is none of {', '.join(RUNGS)}")
-    reason = RUNGS[rung].refusal(problem, chip_of(problem.xp))
+    chip = NAMED if problem.xp is np else chip_of(problem.xp)
+    reason = RUNGS[rung].refusal(problem, chip)
     if reason:
         raise ValueError(f"attention: rung {rung} {reason}")
     return RUNGS[rung]

@@ -22,7 +22,7 @@
 //           its warp's fragments give it, with a quarter of their columns
 // Grid      dq (tiles of 128 queries, H, B), dkv (tiles of 128 or 64 keys, G, B), those
 //           with most to do first; blocks of 128. dq goes first, dkv reads its delta
-// Shared    both arrays of the own rows, two stages of both of the others: 96 kB at D =
+// Shared    both arrays of the own rows, two stages of both of the others: 97 kB at D =
 //           128, so that two blocks fit into an H100, one into any chip from sm_80 on
 // Moves     at least q, k, v, out, dout, lse, delta and the results once: memory is
 //           linear in T and S. k and v are read T/128 times, q and dout S/64 or S/128
@@ -34,26 +34,6 @@
 #include "attention.cuh"
 #include "mma.cuh"
 
-// Σ_d x[d] y[d] for a row, by the four lanes that share it; all of them get it.
-template <int D, typename Number>
-__device__ __forceinline__ float row_dot(const Number* x, const Number* y) {
-  float sum = 0;
-#pragma unroll
-  for (int d = threadIdx.x % 4 * 8; d < D; d += 32) {
-    __align__(16) Number a[8], b[8];
-    *(uint4*)a = *(const uint4*)(x + d), *(uint4*)b = *(const uint4*)(y + d);
-#pragma unroll
-    for (int i = 0; i < 8; i++) sum += to_float(a[i]) * to_float(b[i]);
-  }
-  return row_sum(sum);
-}
-
-// log Σ e^score as a power of two, 2^(score - this) = e^(score - lse); infinite for
-// rows that see nothing, whose weights then are zeros.
-__device__ __forceinline__ float lse_2(float lse) {
-  return lse == -INFINITE ? INFINITE : lse * LOG2_E;
-}
-
 // What a thread fetches of a tile's numbers: lse first, then delta.
 template <int QUERIES>
 __device__ __forceinline__ float lse_or_delta(const float* lse, const float* delta,
@@ -61,24 +41,6 @@ __device__ __forceinline__ float lse_or_delta(const float* lse, const float* del
   const int t = start + threadIdx.x % QUERIES;
   if (threadIdx.x >= QUERIES) return t < T ? delta[t] : 0;
   return t < T ? lse_2(lse[t]) : INFINITE;
-}
-
-// Makes transposed scores -inf where a query comes too early to see a key. They are
-// those of the 16 M keys from `key`, the 8 N queries from `start`.
-template <int M, int N>
-__device__ __forceinline__ void hide_queries(float (&s)[M][N][4], int key, int start,
-                                             int offset) {
-  if (start + offset >= key + 16 * M - 1) return;  // the first query sees all
-#pragma unroll
-  for (int i = 0; i < M; i++)
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const int row = key + 16 * i + 8 * half + lane_row();
-      const int early = row - offset - start - lane_column();
-#pragma unroll
-      for (int n = 0; n < N * 2; n++)
-        if (n / 2 * 8 + n % 2 < early) s[i][n / 2][2 * half + n % 2] = -INFINITE;
-    }
 }
 
 template <typename Number, int D>

@@ -9,13 +9,13 @@ from .problem import WIDTHS
 
 ALL_CHIPS = ("sm_75", "sm_80", "sm_86", "sm_90")
 AMPERE_ON = ("sm_80", "sm_86", "sm_90")
-TURING = ("sm_75",)  # newer chips read 16 bits into their tensor cores
+HOPPER = ("sm_90a",)
 
 _NO_TEMPLATE = {(): ALL_CHIPS}
-_FLASH = {("float", width): ALL_CHIPS for width in WIDTHS}
-_FLASH |= {(kind, w): TURING for kind in ("float16", "bfloat16") for w in WIDTHS}
-_MMA = {(kind, w): AMPERE_ON for kind in ("float16", "bfloat16") for w in WIDTHS}
 _KINDS = ("float", "float16", "bfloat16")
+_FLASH = {(kind, width): ALL_CHIPS for kind in _KINDS for width in WIDTHS}
+_MMA = {(kind, w): AMPERE_ON for kind in ("float16", "bfloat16") for w in WIDTHS}
+_HOPPER = {(kind, w): HOPPER for kind in ("float16", "bfloat16") for w in (64, 128)}
 _FUSED = {(kind,): ALL_CHIPS for kind in _KINDS}
 _NORM = {(kind, centre): ALL_CHIPS for kind in _KINDS for centre in ("true", "false")}
 
@@ -29,6 +29,8 @@ CATALOGUE = {
     "attention_flash_backward.cu": _FLASH,
     "attention_mma_forward.cu": _MMA,
     "attention_mma_backward.cu": _MMA,
+    "attention_hopper_forward.cu": _HOPPER,
+    "attention_hopper_backward.cu": _HOPPER,
     "dropout_mask.cu": _NO_TEMPLATE,
     "softmax_forward.cu": _FUSED,
     "softmax_backward.cu": _FUSED,

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import backend
 from . import source
+from .tensor_map import TensorMap
 
 DTYPES = {
     "bool": ("bool",),
@@ -86,7 +87,7 @@ class Kernel:
                 f"{self.name} takes {len(self.parameters)} arguments ({names}), "
                 f"not {len(arguments)}"
             )
-        xp = backend.array_module(*arguments)
+        xp = backend.array_module(*map(_array_of, arguments))
         values = [*map(self._checked, self.parameters, arguments)]
         grid, block = (tuple(int(n) for n in size) for size in (grid, block))
         if xp is np:
@@ -101,14 +102,23 @@ class Kernel:
         if self._function is None:
             expression = self.module.expressions[self.name]
             self._function = self.module.on_gpu.get_function(expression)
-        if shared > SHARED:  # each GPU wants to be asked
+        # Each GPU wants to be asked. What the kernel itself declares counts, too.
+        if shared and shared + self._function.shared_size_bytes > SHARED:
             self._function.max_dynamic_shared_size_bytes = shared
         values = [np.uintp(0) if x is None else x for x in values]
+        values = [x.encoded() if isinstance(x, TensorMap) else x for x in values]
         self._function(grid, block, tuple(values), shared_mem=shared)
 
     def _checked(self, parameter, value):
         """`value` as a machine takes it: an array, None, or a number of its C type."""
         kind = str(self._known.get(parameter.type, parameter.type))
+        if kind == "TensorMap":
+            if not isinstance(value, TensorMap):
+                found = type(value).__name__
+                raise TypeError(
+                    f"{self.name}: {parameter.name} is a TensorMap, not {found}"
+                )
+            return value
         expected = DTYPES[kind]
         if not parameter.pointer:
             return self._number(parameter, value, np.dtype(expected[0]))
@@ -136,3 +146,7 @@ class Kernel:
                     f"{self.name}: {parameter.name} = {value} does not fit {dtype}"
                 )
         return dtype.type(value)
+
+
+def _array_of(value):
+    return value.array if isinstance(value, TensorMap) else value

@@ -2,10 +2,9 @@
 
 from .kernel import load
 from .problem import ceil
-from .rows import contiguous, empty, number_of, threads_for
+from .rows import MOST_ROWS, contiguous, empty, number_of, threads_for
 
 MOST_PARTS = 128  # of the rows, which are summed up by themselves first
-MOST_ROWS = 1 << 31
 
 
 def layer_norm(x, weight, bias, *, eps=1e-5):

@@ -98,7 +98,8 @@ class _Program:
         status = self.library.nvrtcCompileProgram(self.handle, len(options), given)
         log = self._text("ProgramLog")
         log = log.decode(errors="replace").strip("\0 \n")
-        if status or "warning" in log:  # a kernel that is warned of is not done
+        # a kernel that is warned of is not done; nor one whose wgmma are serialized
+        if status or "warning" in log or "serialized" in log:
             raise CompilerError(log)
         return log
 

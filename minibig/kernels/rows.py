@@ -6,6 +6,7 @@ from ..backend import array_module
 from .problem import ceil
 
 NUMBERS = {"float32": "float", "float16": "float16", "bfloat16": "bfloat16"}
+MOST_ROWS = 1 << 31  # of a grid are fewer: a block each
 MOST_THREADS = 512  # for a row: 4 such blocks fill a multiprocessor
 
 

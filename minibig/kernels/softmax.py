@@ -1,7 +1,7 @@
 """Softmax and its logarithm along the last axis, each pass in one kernel."""
 
 from .kernel import load
-from .rows import contiguous, empty, number_of, threads_for
+from .rows import MOST_ROWS, contiguous, empty, number_of, threads_for
 
 
 def softmax(x, *, axis=-1):
@@ -17,6 +17,8 @@ def log_softmax(x, *, axis=-1):
 def _along_rows(name, x, axis):
     number = number_of(x)
     if number is None or not x.ndim or axis not in (-1, x.ndim - 1):
+        return None
+    if x.size // x.shape[-1] >= MOST_ROWS:
         return None
     width, y = x.shape[-1], empty(x)
     launch = (x.size // width,), (threads_for(width),)

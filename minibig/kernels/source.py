@@ -14,6 +14,7 @@ KERNEL = re.compile(
     r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?"
     r"(?P<name>\w+)\s*\((?P<parameters>[^)]*)\)"
 )
+QUALIFIERS = ("const", "*", "__restrict__", "__grid_constant__")
 INCLUDE = re.compile(r'#include "(\w+\.cuh)"')
 
 
@@ -97,7 +98,7 @@ def _parameters(text):
 
 
 def _parameter(text):
-    words = text.replace("*", " * ").replace("__restrict__", "").split()
-    kind = " ".join(word for word in words[:-1] if word not in ("const", "*"))
+    words = text.replace("*", " * ").split()
+    kind = " ".join(word for word in words[:-1] if word not in QUALIFIERS)
     pointer = "*" in words
     return Parameter(words[-1], kind, pointer, pointer and "const" not in words)

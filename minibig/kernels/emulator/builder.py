@@ -13,7 +13,9 @@ from pathlib import Path
 from .launch import EmulatorError, Library
 
 FOLDER = Path(__file__).parent
-HEADERS = ("emulator.h", "fibers.h", "memory.h", "machine.h", "ptx.h")
+HEADERS = (
+    "emulator.h", "fibers.h", "memory.h", "machine.h", "ptx.h", "tma.h", "wgmma.h",
+)  # fmt: skip
 FLAGS = (
     "-std=c++17", "-nostdinc++", "-O2", "-fPIC", "-w", "-fno-strict-aliasing",
     "-fsanitize=bounds,alignment", "-U_FORTIFY_SOURCE", f"-I{FOLDER.parent}",
@@ -24,10 +26,10 @@ LAST = """
 extern "C" const char* emulator_launch(
     int kernel, const unsigned* grid, const unsigned* block, size_t shared,
     unsigned long long seed, int n, void** given, const long long* bytes,
-    const char* writable, const char** names) {
+    const char* writable, void** maps, const char** names) {
   static void (*const kernels[])(void**) = {%s};
   return emulator::launch(kernels[kernel], grid, block, shared, seed, n, given, bytes,
-                          writable, names);
+                          writable, maps, names);
 }
 """
 

@@ -23,6 +23,7 @@
 #define __shared__ static  // blocks run one after the other: one copy serves
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
 struct uint3 { unsigned x, y, z; };
@@ -48,6 +49,14 @@ void wait_for_warp(unsigned mask, const char* file, int line);
 int lane();                          // of the running thread, 0 … 31
 void* slot(int lane, int turn);      // 32 bytes of the warp that its lanes can see
 int next_turn();                     // 0, 1, 0, …: a slot serves every other time
+
+// Lets the others run until ready(what, value): waits that are no barrier of threads.
+void wait_until(bool (*ready)(const void*, int), const void* what, int value,
+                const char* file, int line);
+inline int rounds;  // in each of them every warp ran as far as it could
+[[noreturn]] void stop(const char* what);  // ends the launch: the thread `what`
+inline unsigned blocks;            // that have begun: what is of another one is over
+inline void (*at_end_of_block)();  // may call stop
 
 // Shows `value` to the other lanes of the warp, once all are here: what lane i shows is
 // then shown<Value>(i, turn), until the lane calls this again twice.

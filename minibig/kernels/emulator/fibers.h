@@ -7,7 +7,7 @@
 
 namespace emulator {
 
-enum State { READY, AT_BARRIER, AT_WARP_BARRIER, LEFT };
+enum State { READY, AT_BARRIER, AT_WARP_BARRIER, WAITING, LEFT };
 
 struct Thread {
   State state;
@@ -18,6 +18,9 @@ struct Thread {
   int line;
   int shuffles;
   int begun, done, group;  // copies, and the group they belong to
+  bool (*ready)(const void*, int);  // what it waits for
+  const void* what;
+  int value;
 };
 
 constexpr size_t STACK = 128 << 10;  // bytes a thread
@@ -49,6 +52,12 @@ static void say_where() {
   const Thread& t = threads[running];
   write_message("block (%u, %u, %u), thread (%u, %u, %u): ", blockIdx.x, blockIdx.y,
                 blockIdx.z, t.index.x, t.index.y, t.index.z);
+}
+
+void stop(const char* what) {
+  say_where();
+  write_message("%s", what);
+  fail();
 }
 
 // ---- chance -------------------------------------------------------------------------
@@ -124,6 +133,13 @@ void wait_for_warp(unsigned mask, const char* file, int line) {
   wait(AT_WARP_BARRIER, file, line);
 }
 
+void wait_until(bool (*ready)(const void*, int), const void* what, int value,
+                const char* file, int line) {
+  Thread& t = threads[running];
+  t.ready = ready, t.what = what, t.value = value;
+  wait(WAITING, file, line);
+}
+
 // Lets threads first … last - 1 go on if all of them wait at one line. Two lines are
 // an error: some threads took another branch.
 static bool release(int first, int last, State state) {
@@ -145,10 +161,11 @@ static bool release(int first, int last, State state) {
 }
 
 [[noreturn]] static void say_who_is_missing() {
-  int left = 0, waiting = 0, one = 0;
+  int left = 0, waiting = 0, one = 0, in_warp = 0;
   for (int i = 0; i < count; i++) {
     left += threads[i].state == LEFT;
     waiting += threads[i].state == AT_BARRIER;
+    in_warp += threads[i].state == AT_WARP_BARRIER;
     if (threads[i].state != LEFT) one = i;
   }
   running = one;
@@ -156,7 +173,9 @@ static bool release(int first, int last, State state) {
   const Thread& t = threads[one];
   write_message("waits at %s:%d for threads that never come: of %d threads, %d wait at "
                 "a barrier of the block, %d at one of their warp, %d have left the "
-                "kernel", t.file, t.line, count, waiting, count - left - waiting, left);
+                "kernel", t.file, t.line, count, waiting, in_warp, left);
+  if (count > left + waiting + in_warp)
+    write_message(", %d wait for what is on its way", count - left - waiting - in_warp);
   fail();
 }
 
@@ -166,8 +185,11 @@ static bool run_warp(int first, int last) {
   bool moved = false;
   do {
     shuffle(order + first, last - first);
-    for (int j = first; j < last; j++)
-      if (threads[order[j]].state == READY) run_until_it_waits(order[j]), moved = true;
+    for (int j = first; j < last; j++) {
+      Thread& t = threads[order[j]];
+      if (t.state == WAITING && t.ready(t.what, t.value)) t.state = READY;
+      if (t.state == READY) run_until_it_waits(order[j]), moved = true;
+    }
   } while (release(first, last, AT_WARP_BARRIER));
   return moved;
 }
@@ -180,15 +202,17 @@ static void run_block() {
     Thread& t = threads[i];
     t.state = READY, t.shuffles = t.begun = t.done = t.group = 0;
   }
-  for (;;) {
+  blocks++;
+  for (;; rounds++) {
     bool moved = false, all_left = true;
     shuffle(warps, n);
     for (int i = 0; i < n; i++)
       moved |= run_warp(32 * warps[i], min(32 * warps[i] + 32, count));
     for (int i = 0; i < count; i++) all_left &= threads[i].state == LEFT;
-    if (all_left) return;
+    if (all_left) break;
     if (!release(0, count, AT_BARRIER) && !moved) say_who_is_missing();
   }
+  if (at_end_of_block) at_end_of_block();
 }
 
 }  // namespace emulator

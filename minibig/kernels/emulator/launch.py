@@ -5,6 +5,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from ..tensor_map import TensorMap
+
+MOST_SHARED = 227 << 10  # bytes: what compute capability 9.0 gives to a block
 _state = {"seed": 0}
 
 
@@ -37,8 +40,10 @@ class Library:
         Raises EmulatorError with the kernel, the block, the thread and what it did.
         """
         grid, block = ((*size, 1, 1)[:3] for size in (grid, block))
-        _check_size(expression, grid, block)
+        _check_size(expression, grid, block, shared)
         n = len(values)
+        maps = [x.emulated() if isinstance(x, TensorMap) else None for x in values]
+        values = [x.array if isinstance(x, TensorMap) else x for x in values]
         held = [np.asarray(0 if x is None else x) for x in values]
         sizes = [_bytes(p, x) for p, x in zip(parameters, values, strict=True)]
         message = self.function(
@@ -51,6 +56,7 @@ class Library:
             (ctypes.c_void_p * n)(*(x.ctypes.data for x in held)),
             (ctypes.c_longlong * n)(*sizes),
             bytes(p.writable for p in parameters),
+            (ctypes.c_void_p * n)(*(m and m.ctypes.data for m in maps)),
             (ctypes.c_char_p * n)(*(p.name.encode() for p in parameters)),
         )
         if message:
@@ -59,13 +65,18 @@ class Library:
 
 def _bytes(parameter, value):
     """An array's bytes, 0 for None, -1 for a number."""
-    if not parameter.pointer:
+    if not parameter.pointer and not value.ndim:
         return -1
     return 0 if value is None else value.nbytes
 
 
-def _check_size(expression, grid, block):
+def _check_size(expression, grid, block, shared):
     """CUDA's limits, which the emulator keeps."""
+    if shared > MOST_SHARED:
+        raise EmulatorError(
+            f"{expression}: {shared} bytes of shared memory, but a GPU gives a block "
+            f"at most {MOST_SHARED} (Hopper; older ones less)"
+        )
     threads = block[0] * block[1] * block[2]
     allowed = grid[0] < 2**31 and max(grid[1:]) < 2**16 and block[2] <= 64
     if min(*grid, *block) < 1 or threads > 1024 or not allowed:

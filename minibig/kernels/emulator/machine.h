@@ -67,7 +67,7 @@ static const char* launch(void (*kernel)(void**), const unsigned* grid,
                           const unsigned* block, size_t shared_bytes,
                           unsigned long long seed, int n, void** given,
                           const long long* bytes, const char* writable,
-                          const char** argument_names) {
+                          void** maps, const char** argument_names) {
   static void *copies[MOST_ARGUMENTS], *places[MOST_ARGUMENTS];
   message[0] = 0, random_state = seed * 2654435761ull + 88172645463325252ull;
   memset(copies, 0, sizeof copies);
@@ -79,6 +79,7 @@ static const char* launch(void (*kernel)(void**), const unsigned* grid,
       if (bytes[i] > 0) copies[i] = guard(bytes[i], i);
       if (bytes[i] > 0) memcpy(copies[i], given[i], bytes[i]);
       places[i] = bytes[i] < 0 ? given[i] : (void*)&copies[i];  // < 0: a number
+      if (maps[i]) *(void**)maps[i] = copies[i], places[i] = maps[i];  // by value
     }
     shared_memory = guard(shared_bytes, -1);
     body = kernel, arguments = places;

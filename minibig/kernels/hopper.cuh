@@ -1,0 +1,75 @@
+// What both passes on Hopper share: tiles that are fetched, multiplied and handed back.
+//
+// A tile of ROWS rows of D numbers lies in D / 64 blocks of 64 columns (`wgmma.cuh`).
+// The first two warpgroups of a block of 384 threads compute, each for 64 rows of a
+// tile of 128; the third one fetches.
+#pragma once
+#include "mma.cuh"
+#include "wgmma.cuh"
+#include "tma.cuh"
+
+#define NOT_A_NUMBER __int_as_float(0x7fffffff)
+
+constexpr int COMPUTING = 256;  // threads
+
+// Begins to fetch ROWS rows of one head, block by block.
+template <int ROWS, int D, typename Number>
+__device__ __forceinline__ void fetch(Number* tile, const TensorMap& map, int row,
+                                      int head, Barrier* full) {
+#pragma unroll
+  for (int x = 0; x < D; x += BLOCK) copy_box(tile + x * ROWS, map, x, row, head, full);
+}
+
+// A lane of each warp says that the warp has no more need of a tile.
+__device__ __forceinline__ void hand_back(Barrier* free) {
+  if (threadIdx.x % 32 == 0) barrier_arrive(free);
+}
+
+// Begins c = A Bᵀ: 64 rows from `a` on in a tile of 128 rows, all of a tile of 8 N.
+template <int D, int N, typename Number>
+__device__ __forceinline__ void begin_product_transposed(float (&c)[N][4],
+                                                         const Number* a,
+                                                         const Number* b) {
+#pragma unroll
+  for (int i = 0; i < D; i += 16) {  // 16 columns of a block are 32 bytes of its rows
+    const int block = i / BLOCK * BLOCK, within = i % BLOCK;
+    const unsigned long long from_a = descriptor_of(a + block * 128 + within),
+                             from_b = descriptor_of(b + block * 8 * N + within);
+    if (i == 0)
+      wgmma_transposed_first<Number, 8 * N>(c, from_a, from_b);
+    else
+      wgmma_transposed<Number, 8 * N>(c, from_a, from_b);
+  }
+  wgmma_commit();
+}
+
+// Begins c += A B: A in registers, B a tile of 16 K rows.
+template <int D, int K, typename Number>
+__device__ __forceinline__ void begin_product(float (&c)[D / 8][4],
+                                              const unsigned (&a)[K][4],
+                                              const Number* b) {
+#pragma unroll
+  for (int i = 0; i < K; i++)
+    wgmma<Number, D>(c, a[i], descriptor_of(b + i * 16 * BLOCK, 16 * K * BLOCK * 2));
+  wgmma_commit();
+}
+
+// Writes a warp's 16 rows, `rows` of them at most, times a factor; a factor of zero
+// makes zeros of whatever a row holds.
+template <int D, typename Number>
+__device__ __forceinline__ void store_own_rows(const float (&c)[D / 8][4],
+                                               const float (&factor)[2], Number* matrix,
+                                               int rows) {
+#pragma unroll
+  for (int half = 0; half < 2; half++) {  // rows g and g + 8
+    const int y = 8 * half + lane_row();
+    if (y >= rows) continue;
+#pragma unroll
+    for (int j = 0; j < D / 8; j++) {
+      const float x = c[j][2 * half] * factor[half];
+      const float z = c[j][2 * half + 1] * factor[half];
+      *(unsigned*)(matrix + y * D + 8 * j + lane_column()) =
+          factor[half] != 0 ? pack<Number>(x, z) : 0;
+    }
+  }
+}
