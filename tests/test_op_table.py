@@ -27,7 +27,7 @@ WITHOUT_GRADIENT = {
     "reductions": {"checked_dim", "argmax", "argmin", "any", "all"},
     "shaping": set(),
     "functional": {"one_hot"},
-    "images": {"pair"},
+    "images": {"pair", "conv_padding", "pool_sizes"},
     "losses": set(),
     "recurrence": {"checked_lengths"},
 }  # fmt: skip

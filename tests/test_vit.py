@@ -87,7 +87,7 @@ def test_rows_and_columns_keep_their_places_when_interpolated():
     rows[0, 1:] = np.array([0, 0, 1, 1])[:, None]  # 2 × 2: what grows downwards
     model.load_state_dict(model.state_dict() | {"position_embedding": rows})
     with mb.no_grad():
-        found = model._positions(4, 3).numpy()[0, 1:].reshape(4, 3, 8)
+        found = model.positions(4, 3).numpy()[0, 1:].reshape(4, 3, 8)
     np.testing.assert_allclose(found, found[:, :1].repeat(3, 1), atol=1e-12)
     assert (np.diff(found[:, 0, 0]) > 0).all()
 
