@@ -260,8 +260,8 @@ def ceiling_lines(found):
         for dtype, rates in found["products"].items()
     )
     return (
-        f"Ceilings, measured in the same run on random numbers: {SIDE}³ product, "
-        f"TFLOP/s: {products}; copy {found['copy']:.2f} TB/s, read and written."
+        f"Ceilings, measured in the same run: {SIDE}³ product of random matrices, "
+        f"TFLOP/s: {products}; copy of ones {found['copy']:.2f} TB/s, read and written."
     )
 
 

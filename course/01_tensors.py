@@ -240,7 +240,7 @@ counts[[2, 2, 2]] += 1
 print(counts, "but", np.bincount([2, 2, 2], minlength=4))
 
 # %% [markdown]
-# The gradient of a table of word vectors (notebook 11) is exactly such a sum
+# The gradient of a table of word vectors (notebook 08) is exactly such a sum
 # over repeated indices. A library that gets it wrong still trains, only worse, and so
 # it goes unnoticed for a long time.
 #
@@ -288,12 +288,14 @@ axes.grid(alpha=0.3)
 viz.show(
     figure,
     alt="Time to add one number, in nanoseconds, against the stride at which numbers "
-    "are read, both on logarithmic axes: the line rises by about ten times between "
-    "stride 1 and stride 16, where each number needs a cache line of its own.",
+    "are read, both on logarithmic axes: the line rises by about eight times between "
+    "stride 1 and stride 16, where each number needs a cache line of its own, and once "
+    "more by about two up to stride 32.",
 )
 
 # %% [markdown]
-# The same additions, about ten times slower at a stride of 16. That decides how to add
+# The same additions, about eight times slower at a stride of 16. (Here they are twice as
+# slow again at 32: what a processor fetches ahead differs from one to another.) That decides how to add
 # up the rows and the columns of a table. (`axis` names the axis that is added away:
 # `axis=0` leaves one sum for each column, `axis=1` one for each row.) Four ways, on
 # 4000 rows of 4000:
@@ -675,7 +677,8 @@ def pairwise_sum(x):
     return x[0]
 
 
-print(pairwise_sum(tenths[:, 0]), tenths[:, 0].sum(), np.float32(1_000_000))
+sums = pairwise_sum(tenths[:, 0]), tenths[:, 0].sum(), np.float32(1_000_000)
+print(*(f"{total:,.4f}" for total in sums))
 assert abs(pairwise_sum(tenths[:, 0]) - tenths[:, 0].sum()) <= 0.125
 
 # %% [markdown]
@@ -858,14 +861,15 @@ assert np.allclose(normalise_rows(data.array), expected, atol=1e-5)
 # What is different over there: a copy between the two memories is slow, so numbers are
 # moved once and stay; CuPy refuses to mix its arrays with NumPy's rather than copy in
 # silence; and a call returns before the work is done, so that a clock must wait for the
-# GPU before it is read. Notebook 15 does that properly. The one place in minibig that
+# GPU before it is read. Notebook
+# [15](15_one_array_two_machines.ipynb) does that properly. The one place in minibig that
 # knows about devices is [`minibig/backend.py`](../minibig/backend.py).
 
 # %% [markdown]
 # ## Summary
 #
 # - A tensor is a row of numbers, a shape, strides and a start; views share the numbers.
-# - Reading in the order of memory is about ten times faster than against it.
+# - Reading in the order of memory is several times faster than against it.
 # - Broadcasting is stride 0; shapes are lined up at the right. $(N)$ against $(N, 1)$
 #   bites.
 # - einsum: one loop a letter, letters missing in the output are summed.

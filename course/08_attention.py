@@ -473,7 +473,8 @@ print(f"forward and backward: scratch {slow:.3f} s, library {fast:.3f} s")
 # twice as long. The library keeps one number a row and computes the weights again when
 # it needs them. Where it lives:
 # [`minibig/ops/attention.py`](../minibig/ops/attention.py). How that works is the
-# subject of notebook 17.
+# subject of notebook
+# [17](17_attention_kernels.ipynb).
 
 # %% [markdown]
 # ## Attention knows no order
@@ -716,7 +717,8 @@ print(f"{theirs.num_parameters():,} parameters: 4 · 64² weights and 4 · 64 bi
 #
 # Now the question of the beginning, as a task: a list of eight pairs, each a letter and
 # a digit, then one of the letters. What was its digit? The lists are drawn anew for
-# each step. There are more than $10^{17}$ of them, so nothing can be learnt by heart:
+# each step. With the question there are more than
+# $10^{17}$ of them, so nothing can be learnt by heart:
 # the only way is to look it up.
 
 # %%
@@ -1042,13 +1044,11 @@ for layer in (0, 1):
 # %% [markdown]
 # ## Exercises
 #
-# Each ends in a call of `check`, which says case by case what is right. `hint` gives a
-# hint, and the next call a stronger one.
+# Each ends in a call of `check`, which says case by case what is right.
+# `hint("08.split_heads")` gives a hint, and the next call a stronger one.
 
 # %%
 from minibig.exercises import check, hint
-
-hint("08.split_heads")
 
 # %% [markdown]
 # **1. Split into heads.** In: an array $x$ of shape $(B, T, C)$ and the number of heads

@@ -919,7 +919,8 @@ xz = 8 * (both - first) / test_bytes
 alone = 8 * len(lzma.compress(held_out.text.encode())) / test_bytes
 print(f"xz: {xz:.2f} bits a byte, {alone:.2f} without the training part")
 result("bits a byte, pairs of bytes", bits[0], corpus=corpus.hash)
-result("bits a byte, pairs of BPE tokens", min(bits), at_most=1.9, corpus=corpus.hash)
+least = min(bits)
+_ = result("bits a byte, pairs of BPE tokens", least, at_most=1.9, corpus=corpus.hash)
 
 # %% [markdown]
 # It is better than our counting: it copies whole phrases from far away, which

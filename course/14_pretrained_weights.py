@@ -186,7 +186,8 @@ viz.show(
 # %% [markdown]
 # float16 is eight times finer than bfloat16, but between $0.00006$ and 65,504 only.
 # Weights live there comfortably; gradients and sums do not, which is why models are
-# *trained* in bfloat16 or with tricks (notebook 19), and why published weights come in
+# *trained* in bfloat16 or with tricks (notebook
+# [19](19_precision_and_memory.ipynb)), and why published weights come in
 # either. What it means for the size of a file:
 
 # %%
@@ -974,7 +975,7 @@ if installed:
     result("questions answered in five, pretrained encoder", share, at_least=0.9,
            corpus=documentation.hash)  # fmt: skip
 share = (places["by keywords"]["questions"] <= 5).mean()
-result("questions answered in five, keywords", share, corpus=documentation.hash)
+_ = result("questions answered in five, keywords", share, corpus=documentation.hash)
 
 # %% [markdown]
 # For questions in one's own words the pretrained encoder is twice as often right at
@@ -1014,13 +1015,11 @@ result("questions answered in five, keywords", share, corpus=documentation.hash)
 # %% [markdown]
 # ## Exercises
 #
-# Each ends in a call of `check`, which says case by case what is right. `hint` gives a
-# hint, and the next call a stronger one.
+# Each ends in a call of `check`, which says case by case what is right.
+# `hint("14.place")` gives a hint, and the next call a stronger one.
 
 # %%
 from minibig.exercises import check, hint
-
-hint("14.place")
 
 # %% [markdown]
 # **1. Where an array lies.** In: the bytes of a safetensors file, and the header's

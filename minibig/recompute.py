@@ -46,7 +46,8 @@ def checkpoint(function, *inputs, **settings):
         with _random_state(state), _recording():
             again, copies = _run(function, inputs, arrays, settings)
             found = _gradients(_as_tuple(again), dys)
-        assert len(found) == len(held), "checkpoint: the function did not do the same"
+        if len(found) != len(held):
+            raise RuntimeError("checkpoint: the function did not do the same twice")
         return tuple(found[id(copies[x] if type(x) is int else x)] for x in sources)
 
     out = [_wrap(y.array, given) for y in _as_tuple(outputs)]

@@ -37,8 +37,8 @@ class Case:
 
     @property
     def settings(self):
-        """mask, is_causal and offset."""
-        offset = {"after": max(self.keys - self.queries, 3), "before": -2}
+        """mask, is_causal and offset; "far": the first 140 queries see no key."""
+        offset = {"after": max(self.keys - self.queries, 3), "before": -2, "far": -140}
         mask = None
         if self.padding != "none":
             rng = np.random.default_rng(self.keys)

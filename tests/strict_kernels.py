@@ -1,5 +1,6 @@
 """CuPy's RawModule for the stand-in: it refuses what CuPy refuses, and emulates."""
 
+import re
 import types
 
 import numpy as np
@@ -31,7 +32,9 @@ class Function:
 
     def __init__(self, module, name):
         self.module, self.name = module, name
-        self.max_dynamic_shared_size_bytes = 48 << 10
+        declared = re.findall(r"__shared__ float \w+\[(\d+)\]", module.source.text)
+        self.shared_size_bytes = sum(4 * int(count) for count in declared)
+        self.max_dynamic_shared_size_bytes = (48 << 10) - self.shared_size_bytes
         kernel, _, given = name.partition("<")
         names = dict(zip(module.source.template, given[:-1].split(", "), strict=False))
         self.parameters = module.source.kernels[kernel]

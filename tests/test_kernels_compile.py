@@ -4,10 +4,13 @@ No GPU is needed for that. The compiler's report says what a kernel takes of a
 multiprocessor; `kernel_bounds.py` holds it.
 """
 
+import itertools
+
+import numpy as np
 import pytest
 from kernel_bounds import BOUNDS
 
-from minibig.kernels import attention_flash, nvrtc, parse, problem, read
+from minibig.kernels import attention, attention_flash, nvrtc, parse, problem, read
 from minibig.kernels.catalogue import CATALOGUE
 from minibig.kernels.source import FOLDER
 
@@ -50,6 +53,20 @@ def test_every_file_and_kernel_stands_in_the_tables():
         for expression in read(file).expressions(*template).values()
     }
     assert expressions == set(BOUNDS)
+
+
+@pytest.mark.parametrize("chip", [75, 80, 86, 90])
+def test_every_instance_that_a_rung_may_launch_stands_in_the_catalogue(chip):
+    dtypes = {"float32": ("float",), "float16": ("float16", "bfloat16")}
+    for dtype, width, scale in itertools.product(dtypes, problem.WIDTHS, (1.0, -1.0)):
+        q = np.zeros((1, 1, 2, width), dtype)
+        p = problem.problem(q, q, q, None, False, 0, scale)
+        for rung in attention.LADDER:
+            if rung.name not in ("flash", "mma") or rung.refusal(p, chip):
+                continue
+            instances = CATALOGUE[f"attention_{rung.name}_forward.cu"]
+            for kind in dtypes[dtype]:
+                assert f"sm_{chip}" in instances[kind, width], (rung.name, kind, width)
 
 
 def test_headers_say_what_a_reader_must_know():

@@ -81,6 +81,13 @@ __global__ void four(float* x, int step) {
   *(float4*)(x + step) = make_float4(1, 2, 3, 4);
 }
 
+__global__ void early(float* x) {
+  __shared__ float all[2][32];
+  all[1][threadIdx.x] = x[threadIdx.x];
+  x[32 * (1 + blockIdx.x) + threadIdx.x] = all[0][threadIdx.x];
+  all[0][threadIdx.x] = 1;
+}
+
 __global__ void unwritten(float* x) {
   extern_memory
   x[threadIdx.x] = memory[threadIdx.x];
@@ -141,6 +148,28 @@ def test_shared_memory_that_nobody_wrote_holds_nan(kernels):
     x = zeros(8)
     kernels["unwritten"]((1,), (8,), x, shared=32)
     assert np.isnan(x).all()
+
+
+def test_declared_shared_memory_holds_nan_at_the_start_of_every_block(kernels):
+    for _ in range(2):
+        x = zeros(4 * 32)
+        kernels["early"]((3,), (32,), x)
+        assert np.isnan(x[32:]).all()
+
+
+def test_declared_shared_memory_of_templates_holds_nan_in_every_library():
+    text = """
+template <int N>
+__global__ void f(float* x) {
+  __shared__ float all[N], other[N];
+  x[blockIdx.x] = all[0] * other[0];
+  all[0] = other[0] = 1;
+}
+"""
+    for name in ("one.cu", "two.cu"):
+        x = zeros(2)
+        Module(parse(name, text), 4)["f"]((2,), (1,), x)
+        assert np.isnan(x).all()
 
 
 @pytest.mark.parametrize("name, arguments, message", [

@@ -47,6 +47,15 @@ def fused_modules():
     return [m for m in vars(kernels).values() if hasattr(m, "empty")]
 
 
+def test_more_rows_than_a_grid_has_are_not_served():
+    x = np.broadcast_to(np.float32(0), (2**31, 1))  # 4 bytes in memory
+    assert softmax_kernels.softmax(x) is None
+    assert softmax_kernels.log_softmax(x) is None
+    assert norm.layer_norm(x, None, None) is None
+    ids = np.broadcast_to(0, len(x))
+    assert cross_entropy_kernels.cross_entropy(x, ids=ids) is None
+
+
 # ---- softmax ------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@ owes on a GPU that it meets for the first time."""
 
 import ctypes
 import re
+import sys
 import types
 
 import numpy as np
@@ -176,11 +177,13 @@ def h200(strict, driver, monkeypatch):
         def get_function(self, name):
             return Function(self, name)
 
-    monkeypatch.setattr(proof, "SMALL", ((33, 130, 100, True),))  # it is slow there
+    small = (1, 33, 130, 100, True), (2, 3, 5, None, True)  # it is slow there
+    monkeypatch.setattr(proof, "SMALL", small)
+    monkeypatch.setattr(proof, "_in_own_process", proof.verdict)  # the stand-in is here
     monkeypatch.setattr(strict_kernels, "MOST_SHARED", 227 << 10)
     monkeypatch.setattr(strict, "RawModule", RawModule, raising=False)
-    device = types.SimpleNamespace(compute_capability="90", id=0)
-    monkeypatch.setattr(strict.cuda, "Device", lambda: device, raising=False)
+    device = types.SimpleNamespace(compute_capability="90", id=0, use=lambda: None)
+    monkeypatch.setattr(strict.cuda, "Device", lambda i=0: device, raising=False)
     kernels.load.cache_clear()
     proof._doubt.cache_clear()
     with backend.kernels(True):
@@ -244,7 +247,52 @@ def test_a_kernel_that_does_not_load_or_run_is_not_trusted(h200, monkeypatch, dr
     )
 
 
-def test_no_memory_is_no_verdict(h200, monkeypatch):
-    monkeypatch.setattr(proof, "_error", raising(MemoryError()))
-    with pytest.raises(MemoryError):
-        explained(h200)
+def test_no_memory_for_the_proof_is_no_proof(h200, monkeypatch):
+    monkeypatch.setattr(proof, "_error", raising(MemoryError("all is taken")))
+    answer, _ = explained(h200)
+    assert answer.endswith("its first run on this GPU: MemoryError: all is taken")
+
+
+def test_a_kernel_that_sees_one_sequence_alone_is_not_trusted(h200, monkeypatch):
+    plant(monkeypatch, "blockIdx.z", "0")
+    answer, _ = explained(h200)
+    assert answer.startswith("mma; hopper disagrees with mma on this GPU: by ")
+
+
+JOB = ("hopper", "mma", 0, "float16", 64)
+
+
+@pytest.mark.parametrize("program, answer", [
+    ("print('hello'); print('{\"doubt\": null}')", None),
+    ("print('{\"doubt\": \"is wrong\"}'); import os; os.abort()", "is wrong"),
+    ("import os; os._exit(7)",
+     "ended the process of its first run on this GPU with code 7"),
+    ("import time; time.sleep(60)",
+     "did not end its first run on this GPU within 2 s"),
+])  # fmt: skip
+def test_the_proof_survives_whatever_its_process_does(program, answer, monkeypatch):
+    monkeypatch.setattr(proof, "PROGRAM", program)
+    monkeypatch.setattr(proof, "SECONDS", 2)
+    assert proof._in_own_process(*JOB) == answer
+
+
+def test_a_process_that_cannot_be_started_is_no_proof(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "no-such-python")
+    answer = proof._in_own_process(*JOB)
+    assert answer.startswith("could not be tried on this GPU: ")
+
+
+def test_the_process_of_a_proof_runs_this_library(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    program = (
+        "import sys; from minibig import kernels; from minibig.kernels import proof; "
+        "proof.verdict = lambda *job: [kernels.__file__, *job]; proof.main()"
+    )
+    monkeypatch.setattr(proof, "PROGRAM", program)
+    assert proof._in_own_process(*JOB) == [kernels.__file__, *JOB]
+
+
+def test_without_a_gpu_the_process_of_a_proof_says_what_is_missing(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    answer = proof._in_own_process(*JOB)
+    assert answer.startswith("failed its first run on this GPU: ")

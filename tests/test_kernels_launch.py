@@ -142,7 +142,7 @@ def test_shared_memory_that_a_kernel_declares_counts_with_that_of_a_launch(
 def test_more_shared_memory_than_any_gpu_has_is_refused_by_the_emulator():
     f, x = kernels.Module(kernels.parse("f.cu", DECLARED))["f"], drawn(32)
     f((1,), (32,), x, shared=227 << 10)
-    with pytest.raises(emulator.EmulatorError, match="232449 bytes .* at most 232448"):
+    with pytest.raises(emulator.EmulatorError, match=r"232449 bytes .* at most 232448"):
         f((1,), (32,), x, shared=(227 << 10) + 1)
 
 

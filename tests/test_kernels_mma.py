@@ -193,17 +193,19 @@ def test_arrays_at_odd_addresses_are_moved():
 # ---- planted faults -----------------------------------------------------------------
 
 FORWARD, BACKWARD = "attention_mma_forward.cu", "attention_mma_backward.cu"
+# The last wait of each kernel holds back copies that nobody reads any more, but that
+# must not land on what is stored in their places. The emulator cannot show it missing:
+# there copies land when their thread waits for them, or never.
+LAST_WAITS = {(FORWARD, 2), (BACKWARD, 1), (BACKWARD, 3)}
 FAULTS = [  # file, what stands there, its number in the file, what is planted
-    (FORWARD, "__syncthreads();", 0, ""),
-    (FORWARD, "__syncthreads();", 1, ""),
-    (FORWARD, "copy_async_wait<0>();", 0, ""),
-    (FORWARD, "copy_async_wait<0>();", 1, ""),
     (FORWARD, "row + y < rows);", 0, "true);"),
     (FORWARD, "if (row >= rows) break;", 0, ""),
-    (FORWARD, "__syncwarp();", 0, ""),
-    (BACKWARD, "__syncthreads();", 0, ""),
-    (BACKWARD, "__syncthreads();", 2, ""),
-    (BACKWARD, "copy_async_wait<0>();", 2, ""),
+] + [
+    (file, word, number, "")
+    for file in (FORWARD, BACKWARD)
+    for word in ("__syncthreads();", "__syncwarp();", "copy_async_wait<0>();")
+    for number in range(read(file).text.count(word))
+    if not ("wait" in word and (file, number) in LAST_WAITS)
 ]
 
 
@@ -216,4 +218,5 @@ def test_a_fault_shows(file, word, number, fault, planted):
         return word.join(before) + fault + word.join(after)
 
     planted(file, change)
-    assert wrong(Case(65, 200, 32, dtype="float16"), "mma")
+    far = Case(200, 200, 32, "far", dtype="float16")  # a block of them sees nothing
+    assert wrong(Case(65, 200, 32, dtype="float16"), "mma") or wrong(far, "mma")

@@ -159,7 +159,7 @@ def test_size_and_age_are_reported_at_the_end(source, record_property):
     record_property("notebook", source.stem)
     record_property("words", len(prose(learner(source)).split()))
     record_property("figures", len(figures))
-    record_property("older", library != {notebooks.library_hash()[:16]})
+    record_property("older", library != {notebooks.library_hash(source)[:16]})
 
 
 def test_the_report_names_each_notebook_and_those_of_an_older_library(request):

@@ -181,6 +181,18 @@ def test_inputs_and_weights_changed_before_backward_are_noticed():
         y.backward()
 
 
+def test_a_function_that_does_something_else_the_second_time_is_an_error():
+    x, w, calls = leaf(3), leaf(3), []
+
+    def function(x):
+        calls.append(x)
+        return x * w if len(calls) == 1 else x * 2
+
+    y = mb.checkpoint(function, x).sum()
+    with pytest.raises(RuntimeError, match="did not do the same twice"):
+        y.backward()
+
+
 def test_random_streams_go_on_after_an_error():
     x = leaf(3)
     calls = []

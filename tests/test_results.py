@@ -120,7 +120,7 @@ def test_a_kept_run_counts_until_what_it_rests_on_changes(quick, monkeypatch, ol
     if old == "source":
         quick.source.write_text(SOURCE + "\n1 + 1\n")
     elif old == "library":
-        monkeypatch.setattr(results, "library_hash", lambda: "another")
+        monkeypatch.setattr(results, "library_hash", lambda source: "another")
     else:
         (quick.path / "records" / "01_fake-0.json").write_text("damaged")
     quick.values[0] = 0.9

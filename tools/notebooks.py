@@ -35,10 +35,17 @@ def products(source):
     return notebooks / "solutions" / name, notebooks / name
 
 
-def library_hash():
-    """A hash of the library's code, exercises aside: what a stored result rests on."""
+def library_hash(source):
+    """A hash of the library's code that the stored results of `source` rest on.
+
+    Not of the exercises; of the kernels only where the source names `minibig.kernels`:
+    without a GPU nothing else runs one.
+    """
+    aside = {"exercises"}
+    if "minibig.kernels" not in source.read_text("utf-8"):
+        aside.add("kernels")
     files = sorted((ROOT / "minibig").rglob("*.py"))
-    files = [path for path in files if "exercises" not in path.parts]
+    files = [path for path in files if not aside & set(path.parts)]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 
@@ -49,7 +56,7 @@ def build(source):
     for cell in solved.cells:
         cell.get("outputs", [])[:] = map(text_only, cell.get("outputs", []))
     for path, notebook in zip(products(source), (solved, learner), strict=True):
-        notebook.metadata["library"] = library_hash()[:16]
+        notebook.metadata["library"] = library_hash(source)[:16]
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, path)
 

@@ -75,7 +75,7 @@ def state(source):
     code = "\0".join(cell.source for cell in cells if cell.cell_type == "code")
     return {
         "source": hashlib.sha256(code.encode()).hexdigest()[:16],
-        "library": library_hash()[:16],
+        "library": library_hash(source)[:16],
         "python": platform.python_version(),
         "numpy": np.__version__,
     }

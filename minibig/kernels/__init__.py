@@ -37,8 +37,8 @@ first:
 
 `attention.choose` takes the first rung without a refusal; `attention.explain` says
 which that is, and why no better one. hopper is for compute capability 9.0 alone. No GPU
-has run it yet: the first time that one is to, it must agree there with mma (`proof`),
-else it refuses. On the emulator it runs where it is named.
+has run it yet: the first time that one is to, it must agree there with mma (`proof`, in
+a process of its own), else it refuses. On the emulator it runs where it is named.
 
 **Beyond attention** a kernel takes the place of several launches, or of memory traffic;
 ops and optimizers ask for it where arrays lie on a GPU, and go on with array code where

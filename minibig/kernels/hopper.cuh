@@ -22,6 +22,7 @@ __device__ __forceinline__ void fetch(Number* tile, const TensorMap& map, int ro
 
 // A lane of each warp says that the warp has no more need of a tile.
 __device__ __forceinline__ void hand_back(Barrier* free) {
+  __syncwarp();  // the other lanes have read, too
   if (threadIdx.x % 32 == 0) barrier_arrive(free);
 }
 

@@ -137,6 +137,16 @@ def test_ceilings_are_rates(cuda, monkeypatch):
     assert gpu.peak(CEILINGS, "bfloat16") == 800
 
 
+def test_ceilings_say_what_was_multiplied_and_copied(cuda, monkeypatch):
+    copied = []
+    monkeypatch.setattr(gpu, "_products", lambda *_: {})
+    monkeypatch.setattr(cuda, "copyto", lambda to, x: copied.append(x), raising=False)
+    gpu.ceilings(["float32"], side=4, flush=64)
+    assert copied and all((x == 1).all() for x in copied)
+    line = gpu.ceiling_lines(CEILINGS)
+    assert "product of random matrices" in line and "copy of ones" in line
+
+
 @pytest.mark.parametrize("part", [4, 2])
 def test_minibigs_steps_are_timed(cuda, part):
     (row,) = gpu_train.measure("minibig", "fp32", SMALL, 4, part, 4, 60)
@@ -155,9 +165,22 @@ def test_pytorchs_steps_are_timed_and_learn_alike(cuda, monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.syspath_prepend(FOLDER)
     autocast, scaler = torch.autocast, torch.amp.GradScaler
-    on_cpu = {"cuda": "cpu"}
+    on_cpu, pinned = {"cuda": "cpu"}, []
+    move = torch.Tensor.to
+
+    def pin(self):
+        pinned.append(self.data_ptr())
+        return self
+
+    def to(self, *device, non_blocking=False, **settings):
+        if device[:1] != ("cuda",):
+            return move(self, *device, non_blocking=non_blocking, **settings)
+        assert non_blocking and self.data_ptr() == pinned[-1]
+        return self
+
     for owner, name, value in (
-        (torch.Tensor, "cuda", lambda self: self),
+        (torch.Tensor, "pin_memory", pin),
+        (torch.Tensor, "to", to),
         (torch.nn.Module, "cuda", lambda self: self),
         (torch, "autocast", lambda device, *a, **k: autocast(on_cpu[device], *a, **k)),
         (torch.amp, "GradScaler", lambda device, **k: scaler(on_cpu[device], **k)),
@@ -169,7 +192,7 @@ def test_pytorchs_steps_are_timed_and_learn_alike(cuda, monkeypatch):
                                ("PyTorch", "bf16")):  # fmt: skip
         (row,) = gpu_train.measure(library, precision, SMALL, 4, 2, 6, 60)
         losses.append(row["loss"])
-    assert row["gb"] == 5 and len(row["ms"]) == 5
+    assert row["gb"] == 5 and len(row["ms"]) == 5 and pinned
     np.testing.assert_allclose(losses[1:], losses[0], rtol=0.05)
 
 

@@ -19,11 +19,12 @@ HEADERS = (
 FLAGS = (
     "-std=c++17", "-nostdinc++", "-O2", "-fPIC", "-w", "-fno-strict-aliasing",
     "-fsanitize=bounds,alignment", "-U_FORTIFY_SOURCE", f"-I{FOLDER.parent}",
+    "-fvisibility=hidden",  # or libraries share what their templates declare
 )  # fmt: skip
 FIRST = '#include "emulator/emulator.h"\n'
 LAST = """
 #include "emulator/machine.h"
-extern "C" const char* emulator_launch(
+extern "C" __attribute__((visibility("default"))) const char* emulator_launch(
     int kernel, const unsigned* grid, const unsigned* block, size_t shared,
     unsigned long long seed, int n, void** given, const long long* bytes,
     const char* writable, void** maps, const char** names) {

@@ -20,7 +20,7 @@
 #define __device__
 #define __host__
 #define __constant__ static const
-#define __shared__ static  // blocks run one after the other: one copy serves
+#define __shared__ static thread_local  // one for all blocks, which clear it (memory.h)
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __grid_constant__

@@ -45,6 +45,7 @@ static void run_grid(size_t shared_bytes) {
     const unsigned turn = turns[i], rest = turn / gridDim.x;
     blockIdx = {turn % gridDim.x, rest % gridDim.y, rest / gridDim.y};
     memset(shared_memory, 0xff, shared_bytes);  // NaN: nobody has written yet
+    clear_declared();
     run_block();
   }
 }

@@ -1,6 +1,7 @@
 // The arrays of a launch: guarded on both sides; and copies that arrive late.
 #pragma once
 
+#include <link.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -85,6 +86,27 @@ static void touched_outside(int number, siginfo_t* info, void*) {
   write_message("touches address %p, which belongs to no array", (const void*)p);
   fail();
 }
+
+// ---- shared memory that kernels declare ---------------------------------------------
+
+// As the text's only thread_local variables they lie side by side, where the loader says.
+static thread_local char among_declared;
+
+static int clear_if_ours(dl_phdr_info* library, size_t, void*) {
+  char* start = (char*)library->dlpi_tls_data;
+  for (int i = 0; i < library->dlpi_phnum; i++) {
+    const auto& part = library->dlpi_phdr[i];
+    if (part.p_type != PT_TLS || &among_declared < start ||
+        &among_declared >= start + part.p_memsz)
+      continue;
+    memset(start, 0xff, part.p_memsz);
+    return 1;
+  }
+  return 0;
+}
+
+// NaN, as what a launch adds: nobody has written yet.
+static void clear_declared() { dl_iterate_phdr(clear_if_ours, nullptr); }
 
 // ---- copies of 16 bytes that arrive when their thread waits for them ----------------
 
