@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import cache
 
 from .checks import whole
@@ -93,7 +94,8 @@ class Team:
             except BaseException as error:
                 errors.append(error)
 
-        self.job = job
+        context = copy_context()  # np.errstate is the caller's, and each thread's own
+        self.job = lambda: context.copy().run(job)
         helpers = min(self.size - 1, count - 1)
         try:
             for gate in self.gates[:helpers]:

@@ -152,3 +152,12 @@ def test_lstm_of_a_wide_state_is_that_of_its_parts():
         both.append((y, grads[0]))
     assert np.allclose(out, np.concatenate([both[0][0], both[1][0]], 2), atol=1e-5)
     assert np.allclose(dx, both[0][1] + both[1][1], atol=1e-5)
+
+
+def test_what_numpy_may_pass_over_holds_for_all_threads(two_threads):
+    x = np.full((4096, 512), 1e38, "float32")  # enough for both threads
+    with np.errstate(over="ignore"):
+        y = backend.matmul(x, x[:512].T)
+    assert np.isinf(y).all()
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        backend.matmul(x, x[:512].T)
