@@ -11,7 +11,8 @@
 # >
 # > **It takes** about three hours with the exercises; the code runs for about half a
 # > minute on 2 CPU cores in 400 MB of memory. No GPU: the kernels run on the emulator,
-# > which needs a C++ compiler; with a GPU the same cells run there.
+# > which needs a C++ compiler; with a GPU the same cells are meant to run there, and
+# > none has done so yet.
 #
 # **How can a chip multiply fifteen times as fast as it can multiply?**
 #
@@ -60,11 +61,12 @@ if absent:
 # $$x = (-1)^s \, \left(1 + \frac{f}{2^F}\right) 2^{\,e - b},$$
 #
 # where $F$ is the number of bits of the fraction, and the *bias* $b$ is half of what
-# the exponent can count to. The two formats of 16 bits divide them differently:
-# *float16* has 5 bits of exponent and 10 of fraction, *bfloat16* 8 and 7. Smallest
-# exponent: the leading 1 becomes a 0, which gives zero and a few tiny numbers
-# (*subnormals*); largest exponent: infinity, and NaN. That is all there is to know, so
-# here it is in ten lines, and they hold for every one of the 65,536 patterns:
+# the exponent can count to, rounded down (15 of 31). The two formats of 16 bits divide
+# them differently: *float16* has 5 bits of exponent and 10 of fraction, *bfloat16* 8
+# and 7. Smallest exponent: the leading 1 becomes a 0 and the power stays at $2^{1-b}$,
+# as for $e = 1$, which gives zero and a few tiny numbers (*subnormals*); largest
+# exponent: infinity, and NaN. That is all there is to know, so here it is in ten lines,
+# and they hold for every one of the 65,536 patterns:
 
 
 # %%
@@ -255,8 +257,9 @@ assert (a.astype("float32") * b.astype("float32") == exact).all()
 # %% [markdown]
 # ## One instruction, 4,096 operations
 #
-# The instruction is called `mma`, matrix multiply-accumulate. The one that all our
-# kernels use is, in full, `mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32`: it
+# The instruction is called `mma`, matrix multiply-accumulate. The one that we use until
+# Hopper is, in full (`row.col`: both operands come in pairs along $k$; then the types
+# of result, $A$, $B$ and sum), `mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32`: it
 # computes
 #
 # $$C_{16 \times 8} \leftarrow C_{16 \times 8} + A_{16 \times 16}\, B_{16 \times 8},$$
@@ -594,6 +597,7 @@ __global__ void one_warp(const float16* q, const float16* k, const float16* v,
     tile[0][i] = q[i], tile[1][i] = k[i], tile[2][i] = v[i];
   __syncwarp();
   const int down = lane % 16 * 16 + lane / 16 * 8;  // matrices in the order of an A
+  // of K: both halves of its first eight keys, then both of the last eight
   const int across = lane / 16 * 128 + lane % 8 * 16 + lane / 8 % 2 * 8;
   unsigned queries[4], keys[4], values[4];
   ldmatrix_x4(queries, tile[0] + down);
@@ -742,11 +746,13 @@ viz.show(
 )
 
 # %% [markdown]
-# Rows of other widths need a little more care: where two or four rows share the 32
-# banks, the row's number counts among those. The library's `place` knows all five
-# widths. (You will write it in the exercises.) Here it is, run as it stands, and
-# counted: reads by `ldmatrix`, eight rows under each other, and the writes that fill
-# the tile, eight neighbouring chunks at a time.
+# Rows of other widths need a little more care: where the places repeat only after $w$ =
+# 2 or 4 rows, rows of one such set are in different banks anyway, and what goes into
+# the exclusive or is the number of the set, row // $w$, modulo the chunks that change
+# places: 4 or 2. The library's `place` knows all five widths. (You will write it in the
+# exercises.) Here it is, run as it stands, and counted: reads by `ldmatrix`, eight rows
+# under each other, and the writes that fill the tile, eight neighbouring chunks at a
+# time.
 
 # %%
 PLACES = r"""
@@ -1007,10 +1013,11 @@ if not absent:
 # A thread has at most 255 registers of 32 bits, and a multiprocessor 65,536 for all its
 # threads. Count what the forward kernel's loop needs at width 128, for two tiles of 16
 # queries: the sum of the output takes $2 \cdot \frac{128}{8} \cdot 4 = 128$, the scores
-# of 64 keys $2 \cdot 8 \cdot 4 = 64$, the packed $P$ 32, maxima and totals 8. That is
-# 232 before the first address, and if it does not fit, the compiler *spills*: it keeps
-# numbers in memory. NVRTC, CUDA's compiler as a library, says how it went, on a machine
-# that has never seen a GPU:
+# of 64 keys $2 \cdot 8 \cdot 4 = 64$ (the packed $P$, 32, later takes their place),
+# maxima and totals 8. That is 200 before the first operand is fetched and the first
+# address computed, and if it does not fit, the compiler *spills*: it keeps numbers in
+# memory. NVRTC, CUDA's compiler as a library, says how it went, on a machine that has
+# never seen a GPU:
 
 # %%
 from minibig.exercises import scaled
@@ -1043,15 +1050,15 @@ for width in WIDTHS:
 # %% [markdown]
 # ## Hopper: four warps, one instruction
 #
-# On an H100 or H200 the kernel above is right, and slower than the chip. Even with
-# operands ready in registers, `mma.sync` was measured at about two thirds of Hopper's
-# peak (arXiv 2402.13499), and FlashAttention-2, which is built like our kernel, at 35 %
-# of it (arXiv 2407.08608). The rest needs an instruction of Hopper's own,
-# `wgmma.mma_async`:
+# On an H100 or H200 the kernel above should be right, though no GPU has run it yet, and
+# must be slower than the chip. Even with operands ready in registers, `mma.sync` was
+# measured at about two thirds of Hopper's peak (arXiv 2402.13499), and
+# FlashAttention-2, which is built like our kernel, at 35 % of it (arXiv 2407.08608).
+# The rest needs an instruction of Hopper's own, `wgmma.mma_async`:
 #
 # - it belongs to a *warpgroup*, four warps, 128 threads, and computes
 #   $C_{64 \times N} \leftarrow C + A_{64 \times 16}\, B_{16 \times N}$ for any $N$ up
-#   to 256 that divides by 8. Warp $w$ holds rows $16w$ to $16w + 15$ of $C$, and lays
+#   to 256 that is divisible by 8. Warp $w$ holds rows $16w$ to $16w + 15$ of $C$, and lays
 #   them out as `mma` does: all we know about fragments holds;
 # - $B$ is **not in registers at all**. The tensor cores read it from shared memory
 #   themselves, as it lies. $A$ may be there too, or in registers, as $P$ is;
@@ -1445,7 +1452,8 @@ for width in WIDTHS:
 # warpgroup goes down to 24, and the other two up to 240.
 #
 # `explain` says which rung serves on a chip, and why no better one. (The chips are 7.5,
-# a T4; 8.0, an A100; 9.0, an H200.) A kernel that no GPU has run is a promise. So the
+# a T4; 8.0, an A100; 9.0, an H200.) No GPU has run any of our kernels so far, and such
+# a kernel is a promise; most of all this one, whose instructions are the newest. So the
 # first time that a program would use this rung on a GPU, a process of its own computes
 # three small problems with it and with the rung below, and if they disagree, it is
 # refused ([`proof.py`](../minibig/kernels/proof.py)).
@@ -1511,8 +1519,9 @@ recorded("gpu_attention")
 # %% [markdown]
 # ## Summary
 #
-# - 16-bit numbers multiply exactly in float32. Sums belong in float32: in float16 they
-#   stop at 2,048 times the size of what is added.
+# - 16-bit numbers multiply exactly in float32. Sums belong in float32: in float16 a sum
+#   stops where half the step between neighbours is more than what is added: at 2,048
+#   for products below 1.
 # - `mma` is a warp's instruction; lane $4g + t$ holds pairs in rows $g$ and $g + 8$,
 #   and two accumulators side by side are the next operand.
 # - `ldmatrix` fetches for 32 lanes at once; the swizzle chunk ⊕ row keeps eight rows
@@ -1576,8 +1585,8 @@ check("18.bfloat16", bfloat16_bits)
 #
 # A tile has rows of `width` numbers of 16 bits, that is `width // 8` chunks, one row
 # after the other. Return where a chunk lies, counted in chunks from the tile's start.
-# As many neighbouring chunks change places as divide a row: a group of 8 where `width`
-# divides by 64, else of 4 where it divides by 32, else of 2. A group of 8 fills all
+# As many neighbouring chunks change places as divide a row: a group of 8 where 64
+# divides `width`, else of 4 where 32 divides it, else of 2. A group of 8 fills all
 # banks; of smaller ones 2 or 4 rows share them, so what the chunk is exclusive-or-ed
 # with must count on only every second or fourth row, and must stay below the group.
 # `row` and `chunk` are arrays or numbers. Try it with `clocks`.

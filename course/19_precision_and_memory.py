@@ -10,8 +10,9 @@
 # > ([03](03_gradient_descent.ipynb)), the GPT ([11](11_gpt.ipynb)) and the floats of
 # > [01](01_tensors.ipynb).
 # >
-# > **It takes** an hour of reading; the code runs for one to two minutes on 2 quiet CPU
-# > cores, in 300 MB of memory. No GPU; with one, the last section uses it.
+# > **It takes** two or three hours with the exercises; the code runs for one to two
+# > minutes on 2 quiet CPU cores, in 300 MB of memory. No GPU; with one, the last
+# > section uses it (none has run it yet).
 #
 # **The weights of GPT-2 are a file of half a gigabyte. Why does one training step need
 # 67 gigabytes, and which of them can go?**
@@ -187,7 +188,8 @@ print(f"weight, gradient, moments: {held / 1e6:.1f} bytes a weight")
 # - GELU needs its input, of the width $4C$: 4 units.
 # - Attention needs $q$, $k$, $v$ (3 units), its output (1) and, if computed as in
 #   [17](17_attention_kernels.ipynb), one number a row and head in the place of the
-#   $T \times T$ scores.
+#   $T \times T$ scores. (On the CPU the library keeps the weights of short texts,
+#   $T \le 4D$ for a head of width $D$; ours are longer.)
 #
 # A block has a norm (1), the projection to $q, k, v$ (1), attention (4), the projection
 # out (it needs attention's output, which is kept already: 0), a second norm (1), the
@@ -257,8 +259,10 @@ for op, units in in_blocks[:8]:
 # That is the first block, as counted: $1 + 1 + 3 + 1 + 1 + 1 + 4 + 4 = 16$. (`unbind`
 # holds $q$, $k$ and $v$, three views of one array; `linear_activation` is the wide
 # layer and GELU in one.) Add the last norm and the output layer, a unit each, the
-# logits, and the small change: two numbers a row for each norm, one a row and head for
-# attention, and the ids. This is the whole formula, to the byte:
+# logits, and the small change: two numbers a row for each norm and for the loss, one a
+# row and head for attention, the ids, and on the CPU a table $T \times T$ a block of
+# who may look where, which is small only while $T$ is. This is the whole formula, to
+# the byte:
 #
 # $$A = \left(16 L + 2\right) BTC\,s + B T V s + \mathrm{small\ change},$$
 #
@@ -394,8 +398,8 @@ name_ways(axes)
 viz.show(
     figure,
     alt="Memory during a training step. It rises in a straight line through the six "
-    "blocks of the forward pass, has its peak where the backward pass begins, and falls "
-    "back in a straight line; weights and Adam's moments are a low base.",
+    "blocks of the forward pass, has its peak in the backward pass of the last block, and "
+    "falls back in a straight line; weights and Adam's moments are a low base.",
 )
 
 # %% [markdown]
@@ -425,9 +429,10 @@ assert expected < max(way) < 1.3 * expected
 print(f"measured {max(way):.1f} MB, {max(way) / expected - 1:.0%} more")
 
 # %% [markdown]
-# What is missing is *workspace*: the backward of GELU, say, holds three or four arrays
-# of $(B, T, 4C)$ for a moment. It does not grow with the number of layers, and the next
-# op uses the same memory.
+# What is missing is *workspace*. In our network it even moves the summit by one dot:
+# the logits are gone there, but the backward of block 6's GELU, say, holds three or
+# four arrays of $(B, T, 4C)$ for a moment. It does not grow with the number of layers,
+# and the next op uses the same memory.
 #
 # Now GPT-2, by the formula that holds for ours.
 
@@ -515,7 +520,7 @@ with np.errstate(over="ignore"):
 # %% [markdown]
 # bfloat16 is simply the upper half of a float32. NumPy has none, but two lines make
 # one: look at the bits as a whole number, add half of what will be cut off (the last
-# bit of the rest decides ties, to even), and cut.
+# bit that stays decides ties, to even), and cut.
 
 
 # %%
@@ -567,7 +572,8 @@ viz.show(
 # bfloat16 has the *range* of float32 and few digits; float16 has digits and a narrow
 # window. Below $2^{-14}$ its numbers, called *subnormal*, lose a bit with each halving,
 # and below $2^{-24}$ there are none: what is less than half of that becomes 0. For
-# weights and activations the window is wide enough. For gradients?
+# weights and for most activations the window is wide enough, though some large models
+# overflow in it. For gradients?
 
 # %% [markdown]
 # ## Gradients that are too small
@@ -610,7 +616,8 @@ targets = int((y.array != -100).sum())
 print(f"{targets:,} targets; of the gradients that are not 0, float16 makes 0:")
 for name, exponents in sizes.items():
     lost, big = (exponents < -25).mean(), (exponents - 9 < -25).mean()
-    print(f"{name:>15}: {lost:6.1%}; with 512 times as many targets {big:6.1%}")
+    more = "" if name == "weights" else f"; with 512 times as many targets {big:6.1%}"
+    print(f"{name:>15}: {lost:6.1%}{more}")
 
 # %%
 figure, axes = plt.subplots(figsize=(7.4, 3.6), layout="constrained")
@@ -629,7 +636,7 @@ axes.legend(loc="center right")
 viz.show(
     figure,
     alt="Histogram of gradients by their power of two, from -45 to 4. Those of the "
-    "logits stand around -22, with a part below -25, where float16 has only 0; those "
+    "logits stand around -21, with a part below -25, where float16 has only 0; those "
     "between the blocks stand between -20 and -13 and those of the weights around -11. "
     "Nearly nothing stands above -5, while float16 reaches up to 15.",
 )
@@ -638,10 +645,10 @@ viz.show(
 # Of the logits' gradients 1.5 % are lost already, and nearly all others stand where
 # digits are missing. Why are they so small? A loss is a *mean*. Each logit's gradient
 # is $(p - 1)$ or $p$ divided by the number of targets, here about a thousand. A serious
-# batch has half a million, and everything in the picture moves nine powers of 2 to the
-# left: then nearly all of the logits' gradients are 0, and with them half of those that
-# should travel on between the blocks. At the other end, up to $2^{15}$, the range is
-# empty.
+# batch has half a million, and the two curves on the left move nine powers of 2 further
+# (that of the weights does not: its gradients are sums over all targets): then nearly
+# all of the logits' gradients are 0, and with them half of those that should travel on
+# between the blocks. At the other end, up to $2^{15}$, the range is empty.
 #
 # ## A scale for the loss
 #
@@ -698,7 +705,7 @@ axes.grid(alpha=0.3)
 viz.show(
     figure,
     alt="Relative error of the float16 gradient against the scale of the loss, from 2 "
-    "to the -12 to 2 to the 28. It falls from about 1 at the left to about 0.0016 and "
+    "to the -12 to 2 to the 28. It falls from about 1 at the left to about 0.0018 and "
     "stays there from 16 to 2 to the 20; crosses at 2 to the 24 and 28 mark overflow. "
     "65,536 lies in the flat part.",
 )
@@ -710,8 +717,8 @@ viz.show(
 #
 # For this GPT with its thousand targets a scale of 1 is nearly good enough: one can
 # train small networks in float16 for a long time before one meets the cliff. With 256
-# times as many targets all gradients are 256 times smaller, and a scale of 1 does what
-# $2^{-8}$ does here: half of the gradient is wrong.
+# times as many targets the gradients on their way are 256 times smaller, and a scale of
+# 1 does to them what $2^{-8}$ does here, where half of the gradient is wrong.
 #
 # Where does the wall stand? Nobody knows beforehand, and it moves while the network
 # learns. So one walks against it: begin at 65,536; after a number of good steps in a
@@ -834,7 +841,8 @@ viz.show(
     alt="Left, the share of weights that a step leaves unchanged, against the step: in "
     "bfloat16 it grows to most of them as the learning rate falls, in float16 it stays "
     "much smaller until the end. Right, how far the loss is above the run with float32 "
-    "weights: float16 stays near 0, bfloat16 rises away from it.",
+    "weights: float16 stays near 0; bfloat16 is above it for 20 steps, meets it once, "
+    "and then rises away to 0.05.",
 )
 
 # %% [markdown]
@@ -855,7 +863,7 @@ viz.show(
 # Activations are in proportion to the batch. But a gradient is a mean over the batch,
 # and a mean can be taken in parts: forward and backward on 4 stories, four times, let
 # the gradients add up in `.grad`, and then one update. *Gradient accumulation* changes
-# nothing but the memory.
+# nothing but the memory and, in the last digits, the order of a sum.
 #
 # One trap, on paper. Two parts, with 3 targets of loss 1 each and with one target of
 # loss 5. The mean is $(3 + 5) / 4 = 2$, but the mean of the two means is
@@ -1042,7 +1050,8 @@ viz.show(
 # In a GPT the natural segment is a block: 1 unit is kept in the place of 16, and 16
 # come back for one block at a time, $L + 16$ for $16 L$. (With $a = 16$ arrays inside a
 # layer the rule becomes $k = \sqrt{n / a}$, which for 12 blocks is 0.9. Two blocks
-# together need $n / 2 + 32$, less than $n + 16$ from 33 blocks on.)
+# together need $n / 2 + 32$, less than $n + 16$ for more than 32 blocks (for whole
+# segments from 34 on).)
 
 
 # %%
@@ -1186,9 +1195,10 @@ axes.margins(x=0.1)
 axes.set(xlabel="most that was in use during two steps (MB)")
 viz.show(
     figure,
-    alt="Bars of the peak memory against float32's 29 MB: float16 alone 64 %, recomputed "
-    "alone 40 %, four parts alone 35 %, float16 with recomputation 34 %, all three "
-    "19 %. All but float16 alone stay below the dashed line at the half.",
+    alt="Bars of the peak memory against float32's 28 MB: float16 alone above 60 %, "
+    "recomputed alone below 40 %, four parts alone near 35 %, float16 with recomputation "
+    "near 30 %, all three 20 %. All but float16 alone stay below the dashed line at the "
+    "half.",
 )
 
 # %%
@@ -1202,9 +1212,11 @@ if not in_smoke_mode():
 # %% [markdown]
 # And GPT-2 with its 67 GB? The formula answers, with $s = 2$ and 14 bytes a weight (the
 # copies are there at the peak), $L + 2$ units for $16 L + 2$, and with parts 4 bytes a
-# weight more, since the gradients of the parts before are there already. The 16 units
-# of a block that is computed again do not add to the peak: when the first of them
-# comes, the logits are gone, and they were more.
+# weight more, since the gradients of the parts before are there already. (The logits
+# count 2 bytes, since our loss widens a few rows at a time; a framework that makes
+# float32 logits of them needs several times as much there.) The 16 units of a block
+# that is computed again do not add to the peak: when the first of them comes, the
+# logits are gone, and they were more.
 
 
 # %%
@@ -1252,7 +1264,7 @@ viz.show(
 # with them. `fit(precision="bf16")` runs on a GPU alone, since NumPy has no such
 # numbers. The memory is that of CuPy's pool ([15](15_one_array_two_machines.ipynb)):
 # what it has taken from the device, which is the peak and what lies unused between
-# arrays.
+# arrays. Here the weights are not counted: the model is moved before the count begins.
 
 
 # %% tags=["nbval-ignore-output"]

@@ -118,16 +118,19 @@ bfloat16 = Exercise(
         Mistake(
             lambda x: _bits(x, lambda bits: 0),
             "you cut the lower half off, which rounds towards zero.",
+            also=(lambda x: _bits(x, lambda bits: 0, nan=False),),
         ),
         Mistake(
             lambda x: _bits(x, lambda bits: 0x8000),
             "a tie, a lower half of exactly 0x8000, always goes up. It must go to the "
             "neighbour whose last bit is 0.",
+            also=(lambda x: _bits(x, lambda bits: 0x8000, nan=False),),
         ),
         Mistake(
             lambda x: _bits(x, lambda bits: 0x7FFF),
             "a tie, a lower half of exactly 0x8000, always goes down. It must go to "
             "the neighbour whose last bit is 0.",
+            also=(lambda x: _bits(x, lambda bits: 0x7FFF, nan=False),),
         ),
         Mistake(
             lambda x: _bits(x, _even, nan=False),
