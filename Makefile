@@ -8,7 +8,7 @@ LAB_FLAGS ?=
 PYTEST_FLAGS ?=
 
 # What each kind of work installs besides the library itself.
-EXTRAS_core :=
+EXTRAS_core := [data]
 EXTRAS_lab := [data,notebooks]
 EXTRAS_test := [data,notebooks,tests]
 EXTRAS_book := [book]

@@ -1,7 +1,8 @@
 """The command line, `python -m minibig`: its options, its errors and exit codes.
 
 0: done; 1: something is broken, or training diverged; 2: asked wrongly, one sentence on
-stderr says how; 130: stopped by Ctrl-C.
+stderr says how; 130: stopped by Ctrl-C; 141: stopped in training, as the reader of its
+output has gone.
 """
 
 import argparse
@@ -46,7 +47,8 @@ def main(arguments=None):
         return 130
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        trains = options.run in (commands.train, commands.demo)
+        return 141 if trains and not getattr(options, "list", False) else 0
 
 
 def _check_environment():

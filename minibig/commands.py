@@ -84,8 +84,14 @@ def demo(options):
 
     preset, folder = PRESETS["demo"], options.folder
     if is_finished(preset, folder):
+        try:
+            model, tokenizer = load_model(folder, options.device)
+        except UsageError as error:
+            if isinstance(error.__cause__, DeviceError):
+                raise
+            advice = f"remove {folder} to train it again"
+            raise UsageError(f"{error}; {advice}") from error
         print(f"{folder} holds the finished demo; remove it to train it again.")
-        model, tokenizer = load_model(folder, options.device)
     else:
         trained = run(preset, folder, None, options)
         model, tokenizer = trained.model, trained.tokenizer
@@ -234,7 +240,10 @@ def run(preset, folder, text, options):
     from .training import HelperError, usable_processes
     from .training.resume import OtherRunError
 
-    with _one_sentence(OSError, FileError, DeviceError, recipes.TextError, HelperError):
+    with _one_sentence(
+        OSError, FileError, DeviceError, recipes.TextError, HelperError,
+        ModuleNotFoundError,  # the digits are scikit-learn's
+    ):  # fmt: skip
         device = check_device(options.device)
         precision = getattr(options, "precision", "fp32")  # demo has no such option
         processes = options.processes or usable_processes(device)

@@ -19,12 +19,15 @@ from .doctor_gpu import gpu
 
 PACKAGES = {  # name → what it is for, and how to get it
     "scipy": ("exact GELU", "pip install scipy"),
-    "safetensors": ("published weights", "pip install safetensors"),
     "tqdm": ("progress bars", "pip install tqdm"),
     "threadpoolctl": ("BLAS threads that do not fight", "pip install threadpoolctl"),
     "matplotlib": ("plots", 'pip install "minibig[notebooks]"'),
     "jupyterlab": ("the notebooks", 'pip install "minibig[notebooks]"'),
-    "scikit-learn": ("its data sets", 'pip install "minibig[data]"'),
+    "scikit-learn": (
+        "its data sets and the presets mlp, cnn and vit",
+        'pip install "minibig[data]"',
+    ),
+    "pooch": ("files from the network", 'pip install "minibig[data]"'),
     "torch": ("comparisons", 'pip install "minibig[oracles]"'),
 }
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")

@@ -151,16 +151,24 @@ def test_a_theme_without_icons_has_characters():
     assert book_site.with_signs(template) == "<i>☰</i><b>{{title}}</b>"
 
 
-def test_a_page_asks_for_no_fonts_that_are_not_there(tmp_path):
-    link, path = '<link rel="stylesheet" href="fonts/fonts-1.css">', tmp_path / "a.html"
+@pytest.mark.parametrize(
+    ("file", "asks"),
+    [
+        ("fonts/fonts-1.css", '<link rel="stylesheet" href="fonts/fonts-1.css">'),
+        ("book-1a.js", '<script src="book-1a.js"></script>'),
+        ("book.js", '<script src="../book.js"></script>'),
+    ],
+)
+def test_a_page_asks_for_nothing_that_mdbook_left_out(file, asks, tmp_path):
+    path = tmp_path / "a.html"
     (tmp_path / "fonts").mkdir()
-    (tmp_path / "fonts" / "fonts-1.css").write_text("")
-    path.write_text(f"<p>é</p>{link}", "utf-8")
-    book_site.drop_missing_fonts(tmp_path)
-    assert link in path.read_text("utf-8")
-    (tmp_path / "fonts" / "fonts-1.css").unlink()
-    book_site.drop_missing_fonts(tmp_path)
-    assert path.read_text("utf-8") == "<p>é</p>"
+    (tmp_path / file).write_text("")
+    path.write_text(f"<p>é</p>{asks}<script src='toc.js'></script>", "utf-8")
+    book_site.drop_what_is_missing(tmp_path)
+    assert asks in path.read_text("utf-8")
+    (tmp_path / file).unlink()
+    book_site.drop_what_is_missing(tmp_path)
+    assert path.read_text("utf-8") == "<p>é</p><script src='toc.js'></script>"
 
 
 def page(tmp_path, body):

@@ -123,6 +123,18 @@ def test_a_missing_package_says_what_it_is_for(monkeypatch):
     )
 
 
+def test_only_packages_that_minibig_uses_are_named(monkeypatch):
+    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    report = Report()
+    doctor.versions(report)
+    rows = dict(report.rows)
+    assert "safetensors" not in rows  # minibig reads and writes the format itself
+    assert rows["pooch"] == (
+        'missing: files from the network (pip install "minibig[data]")'
+    )
+    assert "presets mlp, cnn and vit" in rows["scikit-learn"]
+
+
 def test_more_blas_threads_than_cores_are_named(monkeypatch):
     monkeypatch.setattr(doctor, "_blas_libraries", lambda: [("openblas 0.3", 64)])
     monkeypatch.setattr(doctor.os, "cpu_count", lambda: 2)

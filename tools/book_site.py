@@ -62,19 +62,26 @@ def build(mdbook, site):
         return 1
     for copied in site.rglob("*.ipynb"):  # mdBook copies whatever is not Markdown
         copied.unlink()
-    drop_missing_fonts(site)
+    drop_what_is_missing(site)
     found = faults(site)
     print(*found, f"{site / 'index.html'}: {len(found)} faults", sep="\n", flush=True)
     return 1 if found else 0
 
 
-def drop_missing_fonts(site):
-    """Takes the link to mdBook's own fonts off the pages where Debian left them out."""
-    if any(site.glob("fonts/fonts*.css")):
-        return
-    for path in site.rglob("*.html"):
-        text = path.read_text("utf-8")
-        path.write_text(re.sub(r"<link[^>]*fonts/fonts[^>]*>", "", text), "utf-8")
+# mdBook's own files that Debian's packages leave out: fonts, in 0.4 the script that
+# folds the sidebar. Where they are → how a page asks for them.
+LEFT_OUT = {
+    "fonts/fonts*.css": r"<link[^>]*fonts/fonts[^>]*>",
+    "book*.js": r'<script src="[^"]*\bbook[-\w]*\.js"></script>',
+}
+
+
+def drop_what_is_missing(site):
+    """Takes off the pages what asks for files that mdBook's package left out."""
+    for files, asks in LEFT_OUT.items():
+        for path in () if any(site.glob(files)) else site.rglob("*.html"):
+            text = path.read_text("utf-8")
+            path.write_text(re.sub(asks, "", text), "utf-8")
 
 
 def run(mdbook, site, **settings):

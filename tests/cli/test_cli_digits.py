@@ -1,13 +1,14 @@
 """`python -m minibig train` for what is no language model."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
 from command_line import refused, results, run
 
 from minibig import recipes
-from minibig.data import CharTokenizer
+from minibig.data import CharTokenizer, images, tabular
 from minibig.models import MLP, Transformer, TransformerConfig
 from minibig.presets import PRESETS
 from minibig.recipes import save_model
@@ -33,6 +34,15 @@ def test_training_says_how_many_digits_are_recognised(capsys, small):
     assert run("train", "--preset", "mlp") == 0
     assert "all 20 steps are done already" in capsys.readouterr().out
     assert results(Path("runs/mlp"))["accuracy"] == accuracy
+
+
+def test_digits_without_scikit_learn_are_one_sentence(capsys, small, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    for cached in (images.digit_images, tabular.digits):
+        cached.cache_clear()
+    said = refused(capsys, "train", "--preset", "mlp")
+    assert "digits comes with scikit-learn" in said
+    assert "pip install scikit-learn" in said and not Path("runs").exists()
 
 
 def test_steps_and_seed_are_taken(small):

@@ -17,6 +17,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+@pytest.mark.parametrize("command", [("train", "--preset", "demo"), ("demo",)])
+def test_training_that_its_reader_has_left_exits_as_unfinished(tmp_path, command):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:  # -u: the first line meets the closed pipe
+        done = in_python("-u", "-m", "minibig", *command, cwd=tmp_path, stdout=pipe)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def test_python_m_minibig_answers(tmp_path):
     done = in_python("-m", "minibig", "--version", cwd=tmp_path)
     assert done.stdout == f"minibig {minibig.__version__}\n" and done.returncode == 0

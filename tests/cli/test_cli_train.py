@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import TEXT, TINY, in_python, refused, results, run, train
 
-from minibig import recipes
+from minibig import backend, recipes
 from minibig.data.corpora import Corpus
 from minibig.data.fingerprint import fingerprint
 from minibig.data.text import share_of_known_words
@@ -181,6 +182,30 @@ def test_demo_trains_once_and_then_writes_from_the_finished_model(capsys, monkey
     monkeypatch.setitem(PRESETS, "demo", reworded)
     assert run("demo") == 0
     assert "runs/demo holds the finished demo" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("bytes_left", [1000, None])
+def test_a_damaged_demo_says_to_remove_its_folder(capsys, bytes_left):
+    assert run("demo") == 0
+    weights = Path("runs/demo/model.safetensors")
+    if bytes_left is None:
+        weights.unlink()
+    else:
+        weights.write_bytes(weights.read_bytes()[:bytes_left])
+    said = refused(capsys, "demo")
+    assert f"{weights}: " in said
+    assert said.endswith("; remove runs/demo to train it again\n")
+    shutil.rmtree("runs/demo")
+    assert run("demo") == 0
+
+
+def test_a_finished_demo_without_its_gpu_is_not_to_be_removed(capsys, monkeypatch):
+    def missing():
+        raise backend.DeviceError('device "cuda" needs CuPy')
+
+    assert run("demo") == 0
+    monkeypatch.setattr(backend, "cupy", missing)
+    assert "remove" not in refused(capsys, "demo", "--device", "cuda")
 
 
 def test_share_of_known_words_counts_words_of_three_letters():
