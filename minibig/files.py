@@ -46,10 +46,12 @@ def atomic_write(path):
         if fcntl is None:  # Windows renames closed files only
             file.close()
         os.replace(file.name, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):  # a full disk fails here a second time
             file.close()
         Path(file.name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)  # write and fsync do not say which file
         raise
     file.close()
     _sync_folder(path.parent)

@@ -102,7 +102,8 @@ def _prompt(ids):
 
 def _stops(stop_ids, vocab_size):
     """The ids that end a text, given as None, one or several."""
-    several = hasattr(stop_ids, "__iter__")
+    # an array of no axis has __iter__ too
+    several = hasattr(stop_ids, "__iter__") and getattr(stop_ids, "ndim", 1) > 0
     ids = () if stop_ids is None else stop_ids if several else (stop_ids,)
     stops = [checks.whole("generate: a stop id", i, 0) for i in ids]
     for unknown in [i for i in stops if i >= vocab_size][:1]:

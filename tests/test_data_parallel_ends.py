@@ -78,6 +78,21 @@ def test_worker_of_a_pool_takes_one_process_and_is_told_so():
     assert "a worker of a pool may start no processes: processes=1" in said
 
 
+@pytest.mark.parametrize("row", [0, 3])  # this process's part, and the helper's
+def test_mistake_in_a_batch_is_the_same_error_in_every_process(row):
+    labels = LABELS.copy()
+    labels[row] = 9
+    with (
+        DataParallel(nn.Linear(3, 2), classification_loss) as parallel,
+        pytest.raises(IndexError, match="9") as caught,
+    ):
+        parallel.backward(X, labels)
+    notes = getattr(caught.value, "__notes__", [])
+    assert ["a helper process failed:\nTraceback" in note for note in notes] == (
+        [True] if row else []
+    )
+
+
 @pytest.mark.parametrize("factor", [np.float32(0.5), np.float64(0.5), np.int64(2), 2])
 def test_factor_may_be_a_number_of_numpys(factor):
     mb.seed(0)

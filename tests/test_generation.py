@@ -241,7 +241,9 @@ def test_setting_that_is_no_number_is_named(model, name):
 def test_stop_ids_are_none_one_or_several(model):
     whole = model.generate([1], 4, temperature=0).tolist()
     assert model.generate([1], 4, temperature=0, stop_ids=None).tolist() == whole
-    for stops in (whole[1], [whole[1]], {whole[1]}, mb.tensor([whole[1]])):
+    stop = whole[1]
+    tensors = mb.tensor(stop), mb.tensor([stop])
+    for stops in (stop, [stop], {stop}, *tensors, np.array(stop)):
         stopped = model.generate([1], 4, temperature=0, stop_ids=stops)
         assert stopped.tolist() == whole[:2]
 

@@ -158,8 +158,8 @@ def _running_text(preset, text):
     shortest = min(len(ids), len(held_out))
     if shortest < length + 1:
         raise TextError(
-            f"the text is too short: of its {len(text)} characters {shortest} tokens "
-            f"are held out, and a context of {length} needs {length + 1}: about "
+            f"the text is too short: {shortest} of its tokens ({len(text)} characters) "
+            f"would be held out, and a context of {length} needs {length + 1}: about "
             f"{int((length + 1) / preset.held_out)} tokens in all"
         )
     crops = data.RandomCrops(

@@ -70,7 +70,10 @@ def load_checkpoint(path):
             )
         return checkpoint
     if problems:
-        raise FileError(f"no checkpoint in {path} loads: {'; '.join(problems)}")
+        raise FileError(
+            f"no checkpoint in {path} loads: {'; '.join(problems)}; remove them to "
+            "begin anew"
+        )
     raise FileNotFoundError(f"no checkpoint in {path}; train first, or name its folder")
 
 

@@ -15,7 +15,6 @@ import json
 import math
 import mmap
 import multiprocessing
-import signal
 import sys
 import traceback
 import warnings
@@ -30,6 +29,10 @@ from ..creation import tensor
 from ..nn import Module
 from ..tensor import Tensor
 from .evaluation import check_loss, count_targets, on_device
+from .interrupt import held_back, leave_to_parent
+
+# What one process would raise is raised here too; anything else is a RuntimeError.
+_KINDS = (ValueError, TypeError, IndexError, FloatingPointError)
 
 
 class HelperError(RuntimeError):
@@ -47,7 +50,8 @@ class DataParallel:
     model, what is frozen and `loss` before. Close it (or use `with`): the helpers end,
     and the weights go back to the arrays where they lay. An error closes it.
     Raises ValueError where processes cannot be copied (Windows) or the model is on a
-    GPU; RuntimeError where a helper fails, HelperError where it ends.
+    GPU; the ValueError, TypeError, IndexError or FloatingPointError of a helper, else
+    RuntimeError where one fails, with its traceback; HelperError where it ends.
     """
 
     def __init__(self, model, loss, processes=2):
@@ -193,7 +197,7 @@ class _Helper:
             target=_serve, args=(parallel, number, theirs, open_pipes, self.gradients),
             daemon=True,
         )  # fmt: skip
-        with warnings.catch_warnings():
+        with held_back(), warnings.catch_warnings():
             # Python 3.12 warns where a process with threads is copied. The copy holds
             # the calling thread alone, which waits for no other.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -221,7 +225,7 @@ class _Helper:
         except (EOFError, OSError) as error:
             raise self._gone() from error
         if "error" in reply:
-            raise RuntimeError(f"a helper process failed:\n{reply['error']}")
+            raise _error(reply)
         for p, dx, given in zip(
             parameters, self.gradients, reply["given"], strict=True
         ):
@@ -248,8 +252,7 @@ def _serve(parallel, number, pipe, open_pipes, gradients):
     """What a helper does until its pipe is closed."""
     for other in open_pipes:
         other.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the first process decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # its handler is not for us
+    leave_to_parent()
     threads.set_num_threads(parallel.threads)
     random.set_replica(number)
     while True:
@@ -263,12 +266,24 @@ def _serve(parallel, number, pipe, open_pipes, gradients):
             return
         try:
             reply = _work(parallel, head, batch, gradients)
-        except Exception:  # it is reported where the training runs
-            reply = {"error": traceback.format_exc()}
+        except Exception as error:  # it is reported where the training runs
+            told = {"kind": type(error).__name__, "text": str(error)}
+            reply = {"error": traceback.format_exc(), **told}
         try:
             pipe.send_bytes(json.dumps(reply).encode())
         except OSError:  # the first process has ended
             return
+
+
+def _error(reply):
+    """The error that a helper has sent, with its traceback."""
+    told = f"a helper process failed:\n{reply['error']}"
+    for kind in _KINDS:
+        if kind.__name__ == reply["kind"]:
+            error = kind(reply["text"])
+            error.add_note(told)
+            return error
+    return RuntimeError(told)
 
 
 def _work(parallel, head, batch, gradients):

@@ -1,7 +1,7 @@
 """The training loop: batches in, a trained model and its history out."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .. import checks
@@ -64,6 +64,8 @@ def fit(
     if processes > 1 and run.precision.scaler is not None:
         raise ValueError('fit: precision="fp16" runs in one process: processes=1')
     run.folder, run.info = folder and Path(folder), jsonable(info or {}, "info")
+    if folder:
+        _make_folder(run.folder)
     if folder and latest(folder):
         if not resume:
             raise FileExistsError(
@@ -95,6 +97,36 @@ def _check_evaluation(evaluate, monitor, patience):
             "fit: evaluate is a loader or a function of the model, not "
             f"{type(evaluate).__name__}"
         )
+
+
+def _make_folder(folder):
+    """Makes the folder of a run now: the first save may be hours away."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise type(error)(
+            f"fit: {folder} cannot be the folder of a run ({error.strerror}): give "
+            "another"
+        ) from error
+
+
+def _numbers(results):
+    """What `evaluate` returned, as floats by name."""
+    if not isinstance(results, Mapping):
+        raise TypeError(
+            'fit: evaluate must return a dict of numbers, {"loss": 0.5} say, not '
+            f"{checks.shown(results)}"
+        )
+    numbers = {}
+    for name, value in results.items():
+        try:
+            numbers[name] = float(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"fit: evaluate must return a dict of numbers; {name!r} is "
+                f"{checks.shown(value)}"
+            ) from error
+    return numbers
 
 
 def _check_trained(model, loader, loss, optimizer, schedule, clip_norm, callbacks):
@@ -187,7 +219,7 @@ class Run(Step):
 
     def assess(self):
         """Evaluates, keeps the weights if they are the best, counts patience."""
-        results = self.evaluate(self.model)
+        results = _numbers(self.evaluate(self.model))
         row = {"step": self.step, **results}
         self.history.evaluations.append(row)
         recent = self.history.loss[-self.evaluate_every :]

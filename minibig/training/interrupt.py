@@ -1,7 +1,10 @@
-"""Ctrl-C that waits for the end of a step."""
+"""Ctrl-C that waits for the end of a step, and is not for helper processes."""
 
 import signal
 import threading
+from contextlib import contextmanager
+
+ASKED_TO_END = {signal.SIGINT, signal.SIGTERM}
 
 
 class Interrupt:
@@ -22,3 +25,21 @@ class Interrupt:
     def __exit__(self, *error):
         if self.main:
             signal.signal(signal.SIGINT, self.before)
+
+
+@contextmanager
+def held_back():
+    """Within it Ctrl-C and SIGTERM wait: a copy of this process begins with its
+    handlers, and shall have none of them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKED_TO_END)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_to_parent():
+    """In the copy: Ctrl-C is passed over, SIGTERM ends it, also one that waited."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKED_TO_END)

@@ -1,5 +1,7 @@
 """A training run as arrays and JSON, and back: what a checkpoint holds."""
 
+import json
+
 import numpy as np
 
 from .. import __version__, random
@@ -95,9 +97,15 @@ def _same_in_both(run):
 
 def _compare(path, saved, ours):
     for what in [*ours, *sorted(saved.keys() - ours.keys())]:
-        if saved.get(what) != ours.get(what):
+        if _differ(saved.get(what), ours.get(what)):
             raise OtherRunError(
                 f"{path} belongs to another run: {what} was {saved.get(what)!r} there "
                 f"and is {ours.get(what)!r} here; give another folder, or remove that "
                 "one"
             )
+
+
+def _differ(a, b):
+    """Whether two JSON values differ; a NaN is what another NaN is, as their text is"""
+    texts = (json.dumps(x, sort_keys=True, default=repr) for x in (a, b))
+    return a != b and len(set(texts)) == 2

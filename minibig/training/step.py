@@ -103,6 +103,8 @@ class Step:
         random.set_state(before)
         numbers = [np.asarray(array) for array in batch]
         where = "no op made it from finite numbers: a weight is not finite already"
+        if self.precision.dtype == "float16":
+            where += " (in float16: above 65,504)"
         if not all(np.isfinite(x).all() for x in numbers if x.dtype.kind == "f"):
             where = "the batch itself holds a number that is not finite"
         try:
