@@ -20,7 +20,7 @@ from .results import REPORT
 README = ROOT / "README.md"
 BEGIN, END = "<!-- what the models reach: make results -->", "<!-- until here -->"
 TITLES = (
-    "preset", "learns", "parameters", "reaches", "beside it", "notebook, minutes",
+    "preset", "learns", "parameters", "reaches", "beside it", "notebook, min",
 )  # fmt: skip
 
 
@@ -38,31 +38,31 @@ class Row:
 
 
 ROWS = (
-    Row("mlp", "digits of 8 × 8 pixels", "06_convolutions",
+    Row("mlp", "8 × 8 digits", "06_convolutions",
         "digits test accuracy, mlp, mean of 3 seeds", "{} right",
         "digits test accuracy, neighbour", "nearest neighbour {}"),
-    Row("cnn", "the same digits", "06_convolutions",
+    Row("cnn", "8 × 8 digits", "06_convolutions",
         "digits test accuracy, cnn, mean of 3 seeds", "{} right",
         "digits test accuracy, neighbour, with copies",
-        "nearest neighbour among moved copies {}"),
-    Row("vit", "the same digits", "13_vision_transformer",
+        "neighbour, moved copies {}"),
+    Row("vit", "8 × 8 digits", "13_vision_transformer",
         "digits test accuracy, ViT", "{} right",
         "digits test accuracy, CNN", "the CNN {}"),
-    Row("lstm", "sentences, real or shuffled", "07_recurrence",
+    Row("lstm", "order of words", "07_recurrence",
         "real or shuffled, LSTM", "{} right",
         "real or shuffled, pairs of words", "pairs of words {}"),
     Row("transformer", "dates to ISO dates", "09_transformer",
         "exact dates, greedy", "{} exact",
         "exact dates, rules with every month's name",
-        "rules that know every month's name {}"),
-    Row("bert", "words left out of the Python documentation", "12_bert",
+        "rules with all months {}"),
+    Row("bert", "words left out", "12_bert",
         "guessed after the short run", "{} guessed",
-        "guessed by both neighbours", "counts of both neighbours {}"),
-    Row("gpt", "little stories", "11_gpt",
-        "tales excess", "{} above the exact floor",
+        "guessed by both neighbours", "both neighbours {}"),
+    Row("gpt", "stories", "11_gpt",
+        "tales excess", "{} above the floor",
         "trigram excess", "trigrams {}"),
-    Row("llama", "the same stories", "11_gpt",
-        "tales excess, Llama", "{} above the exact floor",
+    Row("llama", "stories", "11_gpt",
+        "tales excess, Llama", "{} above the floor",
         "trigram excess", "trigrams {}"),
 )  # fmt: skip
 
