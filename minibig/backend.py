@@ -137,12 +137,17 @@ def total(x, axis=None, keepdims=False):
     """x.sum(axis), its dtype kept, precise for long columns and for float16.
 
     Along its last axis NumPy adds in pairs; along the others one row after the other,
-    until a row is too small beside the sum to count: those are added in pieces.
+    until a row is too small beside the sum to count: those are added in pieces. CuPy
+    reads 16 bits as float32 while it adds, if told so (by CUB it would not).
     """
     if not checks.is_float(x.dtype):
         return x.sum(axis, keepdims=keepdims)
-    wide = x.astype("float32") if x.dtype.itemsize == 2 else x
-    if axis is not None and array_module(x) is np:
+    narrow = x.dtype.itemsize == 2
+    if array_module(x) is not np:
+        wide = x.sum(axis, "float32" if narrow else None, keepdims=keepdims)
+        return wide.astype(x.dtype, copy=False)
+    wide = x.astype("float32") if narrow else x
+    if axis is not None:
         for i in axis if isinstance(axis, tuple) else (axis,):
             wide = _in_pieces(wide, i % max(x.ndim, 1))
     return wide.sum(axis, keepdims=keepdims).astype(x.dtype, copy=False)

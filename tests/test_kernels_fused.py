@@ -275,20 +275,67 @@ def test_a_step_writes_nothing_beside_its_parameters(machine):
     np.testing.assert_allclose(m, first[2] * 0.5 + (g + first[0] / 4) / 2, rtol=1e-5)
 
 
+# ---- clipping -----------------------------------------------------------------------
+
+
+def gradients_between_canaries(machine):
+    """Three gradients, and the arrays in whose middles they lie."""
+    written = []
+    for i, size in enumerate((4099, 1, 8192)):
+        x = between_canaries(written)(backend.to_device(drawn(size), machine))
+        x[...] = backend.to_device(drawn(size, seed=i), machine)
+        yield x, written[-1]
+
+
+def scaled(kernel, machine):
+    """Holds gradient_scale or gradient_clip against NumPy, bit by bit."""
+    arrays, written = zip(*gradients_between_canaries(machine), strict=True)
+    before = [backend.to_device(x, "cpu").copy() for x in arrays]
+    if kernel == "scale":
+        parameters.scale_gradients(arrays, 1 / 3)
+    else:
+        norm = backend.to_device(np.array(5.0), machine)
+        parameters.clip_gradients(arrays, norm, 5 / 3)
+    for whole, start, stop in written:
+        whole = backend.to_device(whole, "cpu")
+        assert (whole[:start] == 255).all() and (whole[stop:] == 255).all()
+    factor = np.float32(1 / 3 if kernel == "scale" else 5 / 3 / (5 + 1e-6))
+    for x, g in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(backend.to_device(x, "cpu"), g * factor)
+
+
+@pytest.mark.parametrize("kernel", ["scale", "clip"])
+def test_gradients_are_scaled_and_nothing_beside_them(kernel, machine):
+    scaled(kernel, machine)
+
+
+def test_gradients_below_the_limit_are_not_written(machine):
+    """A signalling NaN shows it: the product with 1 would set its highest bit."""
+    bits = np.full(5000, 0x7FA00000, "uint32")
+    g = backend.to_device(bits.copy(), machine).view("float32")
+    norm = backend.to_device(np.array(2.0), machine)
+    parameters.clip_gradients([g], norm, 2.1)
+    np.testing.assert_array_equal(backend.to_device(g.view("uint32"), "cpu"), bits)
+    parameters.clip_gradients([g], norm, 2.0)  # by PyTorch's 1e-6
+    assert (backend.to_device(g.view("uint32"), "cpu") != bits).all()
+
+
 # ---- planted faults -----------------------------------------------------------------
 
 FAULTS = [
     ("softmax_forward.cu", "__syncthreads();  // all", "// all"),
     ("softmax_forward.cu", "parts[warp] = x;\n  __syncthreads();", "parts[warp] = x;"),
     ("softmax_forward.cu", "i < width", "i <= width"),
-    ("norm_backward.cu", "= dbias;\n  __syncthreads();", "= dbias;"),
+    ("norm_backward.cu", "= x;\n  __syncthreads();", "= x;"),
     ("norm_backward.cu", "|| column >= width) return", ") return"),
-    ("norm_backward.cu", "(column >= width) return", "(column > width) return"),
+    ("norm_backward.cu", "r < rows; r", "r <= rows; r"),
     ("cross_entropy_forward.cu", "0 <= id && id < classes", "true"),
     ("activation_forward.cu", "if (i < count)", "if (i <= count)"),
     ("activation_backward.cu", "+ (int)blockDim.x) % width", "+ 1) % width"),
     ("embedding_backward.cu", "first + CHUNK, count", "first + CHUNK, count + 1"),
     ("embedding_backward.cu", "if (!begins || !ends)", "if (!begins)"),
+    ("gradient_clip.cu", "  __syncthreads();\n", ""),
+    ("gradient_clip.cu", "threadIdx.x == 0", "blockIdx.x == 0"),
 ]
 
 
@@ -299,7 +346,8 @@ def test_a_planted_fault_shows(file, right, wrong, monkeypatch):
     assert right in text
     parsed = source.parse(file, text.replace(right, wrong))
     module = {"softmax": softmax_kernels, "norm": norm, "embedding": embedding,
-              "cross": cross_entropy_kernels, "activation": activation}  # fmt: skip
+              "cross": cross_entropy_kernels, "activation": activation,
+              "gradient": parameters}  # fmt: skip
     module = module[file.split("_")[0]]
     real = kernels.load
 
@@ -336,4 +384,5 @@ PLANTED = {
     "activation": lambda: agrees_with_bias("gelu", (2, 510)),
     "cross": _outside,
     "embedding": _rows_of_ids,
+    "gradient": lambda: scaled("clip", "cpu"),
 }  # fmt: skip

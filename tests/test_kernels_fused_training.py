@@ -207,3 +207,91 @@ def test_norm_of_all_gradients_is_that_of_the_cpu(gpu, loaded):
     assert np.isnan(float(grad_norm(there)))
     assert float(grad_norm([mb.ones(4, dtype="float64", device="cuda")])) == 2
     assert float(grad_norm([mb.zeros(0, device="cuda")])) == 0
+
+
+def with_gradients(device, *others):
+    """Parameters of all SHAPES and of `others`, arrays, with gradients."""
+    arrays = [drawn(*s, seed=i) for i, s in enumerate(SHAPES)]
+    gradients = [mb.tensor(x, dtype=x.dtype, device=device) for x in (*arrays, *others)]
+    parameters = [mb.Tensor(g.array, requires_grad=True) for g in gradients]
+    for p, g in zip(parameters, gradients, strict=True):
+        p.grad = g
+    return parameters
+
+
+def on_cpu(parameters):
+    return [p.grad.to("cpu").array for p in parameters]
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 1e6, 0.0, np.inf])
+def test_clipping_is_one_launch_and_agrees(max_norm, gpu, loaded):
+    ours, theirs = with_gradients("cuda"), with_gradients("cpu")
+    arrays = [p.grad.array for p in ours]
+    with watched() as seen:
+        norm = optim.clip_grad_norm_(ours, max_norm)
+    assert seen.waits == []
+    assert loaded == ["gradient_norm_parts", "gradient_norm", "gradient_clip"]
+    expected = optim.clip_grad_norm_(theirs, max_norm)
+    assert float(norm) == pytest.approx(float(expected), rel=1e-6)
+    for a, b in zip(on_cpu(ours), on_cpu(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-12)
+    assert all(p.grad.array is x for p, x in zip(ours, arrays, strict=True))
+    assert all(p.grad.version[0] == 1 for p in ours)
+
+
+def test_gradients_that_the_kernel_cannot_change_are_clipped_too(gpu, loaded):
+    found = []
+    for device in ("cuda", "cpu"):
+        *parameters, wide, whole = with_gradients(
+            device, drawn(3).astype("float64"), drawn(7, 40)
+        )
+        strided = mb.zeros(7, 20, device=device, requires_grad=True)
+        strided.grad = whole.grad[:, ::2]
+        parameters += [wide, strided, parameters[1]]  # given twice: scaled twice
+        norm = optim.clip_grad_norm_(parameters, 0.5)
+        found.append([norm.to("cpu").array, *on_cpu([*parameters, whole])])
+    assert loaded == ["gradient_clip"]
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("max_norm", [1.0, np.inf])
+def test_norm_that_is_not_finite_is_never_hidden(bad, max_norm, gpu, loaded):
+    """NaN makes all NaN; an infinite norm zeros, and NaN of infinities, as PyTorch."""
+    found = []
+    for by_kernel in (True, False):
+        parameters = with_gradients("cuda", np.float32([1, bad, 2]))
+        with backend.kernels(by_kernel):
+            norm = optim.clip_grad_norm_(parameters, max_norm)
+        found.append([norm.to("cpu").array, *on_cpu(parameters)])
+    assert "gradient_clip" in loaded and not np.isfinite(found[0][0])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_error_if_nonfinite_leaves_gradients_as_they_are(gpu, loaded):
+    parameters = with_gradients("cuda", np.float32([1, np.nan, 2]))
+    before = on_cpu(parameters)
+    with pytest.raises(RuntimeError, match="norm of the gradients is nan"):
+        optim.clip_grad_norm_(parameters, 1.0, error_if_nonfinite=True)
+    assert "gradient_clip" not in loaded
+    for a, b in zip(on_cpu(parameters), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_loss_scale_is_taken_off_in_one_launch_and_after_one_wait(gpu, loaded):
+    losses = []
+    for device in ("cuda", "cpu"):
+        mb.seed(3)
+        model = models.GPT(models.GPTConfig(11, 8, 1, 2, 64)).to(device)
+        with watched() as seen:
+            history = training.fit(
+                model, data.RandomCrops([1, 2, 3] * 9, context_length=5, batch_size=2),
+                training.next_token_loss, optim.AdamW(model.parameters(), lr=1e-2),
+                steps=3, clip_norm=1.0, precision="fp16",
+            )  # fmt: skip
+        assert set(seen.waits) <= {"get"} and len(seen.waits) <= 3  # one a step
+        losses.append(history.loss)
+    np.testing.assert_allclose(*losses, rtol=1e-2)
+    assert loaded.count("gradient_scale") == loaded.count("adam") == 3

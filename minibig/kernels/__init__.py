@@ -49,9 +49,10 @@ time. All take 32 and 16 bits, `parameters` float32.
 |---|---|---|
 | `softmax`, `norm`, `cross_entropy` | rows, forward and backward | `rows.cuh` |
 | `activation` | gelu, exact and by tanh, silu; of x + bias too | `activation.cuh` |
+| `columns` | sums over rows: the gradient of a bias | `columns.cuh` |
 | `embedding` | the table's gradient, by runs of equal ids | |
 | `dropout` | the mask, NumPy's bits | |
-| `parameters` | a step of Adam, the norm of all gradients | `parameters.cuh` |
+| `parameters` | a step of Adam, norm and clipping of all gradients | `parameters.cuh` |
 
 **The rules for a `.cu` file.** All its kernels take the same template arguments, or
 none. It includes headers of this folder alone; number types and PTX are in `ptx.cuh`, a

@@ -40,7 +40,9 @@ CATALOGUE = {
     "cross_entropy_backward.cu": _FUSED,
     "activation_forward.cu": _FUSED,
     "activation_backward.cu": _FUSED,
+    "column_sums.cu": _FUSED,
     "embedding_backward.cu": _FUSED,
     "adam.cu": _NO_TEMPLATE,
     "gradient_norm.cu": _NO_TEMPLATE,
+    "gradient_clip.cu": _NO_TEMPLATE,
 }

@@ -1,10 +1,9 @@
 """Layer norm and RMS norm: a kernel forward, and three backward."""
 
+from .columns import COLUMNS, THREADS, parts_of
 from .kernel import load
 from .problem import ceil
 from .rows import MOST_ROWS, contiguous, empty, number_of, threads_for
-
-MOST_PARTS = 128  # of the rows, which are summed up by themselves first
 
 
 def layer_norm(x, weight, bias, *, eps=1e-5):
@@ -40,13 +39,13 @@ def _norm(x, weight, bias, eps, centre):
         dweight, dbias = (None if p is None else empty(p) for p in (weight, bias))
         if dweight is None and dbias is None:
             return dx, None, None
-        parts = empty(x, (min(MOST_PARTS, ceil(count, 64)), 2, width), "float32")
+        parts = empty(x, (parts_of(count), 2, width), "float32")
+        blocks = ceil(width, COLUMNS)
         kernels["norm_parts"](
-            (ceil(width, 32), len(parts)), (256,),
-            x, mean, scale, dy, parts, count, width,
-        )  # fmt: skip
+            (blocks, len(parts)), (THREADS,), x, mean, scale, dy, parts, count, width
+        )
         kernels["norm_parameters"](
-            (ceil(width, 256),), (256,), parts, dweight, dbias, len(parts), width
+            (blocks,), (THREADS,), parts, dweight, dbias, len(parts), width
         )
         return dx, dweight, dbias
 

@@ -5,14 +5,14 @@
 //   norm_parts       sums of dy x̂ and dy over some of the rows
 //   norm_parameters  dweight = Σ dy x̂ and dbias = Σ dy over all rows: sums of the parts
 //
-// The parameters' gradients are sums over all rows, which many blocks share. Atomic
-// additions would come in another order each time; two stages always give the same bits.
+// The parameters' gradients are sums over all rows, which many blocks share, in two
+// stages (`columns.cuh`): always the same bits.
 //
 // Shapes    x, dy, dx (N, C); weight, dweight, dbias (C,) or null: float, float16 or
 //           bfloat16; mean, null in an RMS norm, and scale (N,); parts (P, 2, C), float
 // Thread    every blockDim-th number of a row; in norm_parts every 8 P-th number of a
-//           column; in norm_parameters one column
-// Grid      (N), 32 to 512 threads by the width; (C / 32, P), 8 warps; (C / 256), 256
+//           column; in norm_parameters every 8th of its parts
+// Grid      (N), 32 to 512 threads by the width; (C / 32, P) and (C / 32), 8 warps
 // Moves     x and dy twice, dx once, the parts twice
 // FLOPs     14 a number
 // Source    arXiv 1607.06450; RMS norm 1910.07467
@@ -20,6 +20,7 @@
 //           vectors of ones for the sums over rows
 #include "ptx.cuh"
 #include "rows.cuh"
+#include "columns.cuh"
 
 template <typename Number, bool CENTRE>
 __global__ void norm_backward(const Number* x, const Number* weight, const float* mean,
@@ -45,37 +46,30 @@ __global__ void norm_backward(const Number* x, const Number* weight, const float
 template <typename Number, bool CENTRE>
 __global__ void norm_parts(const Number* x, const float* mean, const float* scale,
                            const Number* dy, float* parts, int rows, int width) {
-  __shared__ float of_warps[2][8][32];
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int column = blockIdx.x * 32 + lane;
+  const int column = own_column();
   float dweight = 0, dbias = 0;
   if (column < width) {
-    for (long long r = blockIdx.y * 8 + warp; r < rows; r += gridDim.y * 8) {
+    for (long long r = own_row(); r < rows; r += row_step()) {
       const float centre = CENTRE ? mean[r] : 0, factor = scale[r];
       const float d = to_float(dy[r * width + column]);
       dweight += d * (to_float(x[r * width + column]) - centre) * factor;
       dbias += d;
     }
   }
-  of_warps[0][warp][lane] = dweight;
-  of_warps[1][warp][lane] = dbias;
-  __syncthreads();
-  if (warp > 1 || column >= width) return;
-  float sum = 0;
-  for (int i = 0; i < 8; i++) sum += of_warps[warp][i][lane];
-  parts[((long long)blockIdx.y * 2 + warp) * width + column] = sum;
+  dweight = over_warps(dweight);
+  dbias = over_warps(dbias);
+  if (threadIdx.x >= 32 || column >= width) return;
+  parts[2ll * blockIdx.y * width + column] = dweight;
+  parts[(2ll * blockIdx.y + 1) * width + column] = dbias;
 }
 
 template <typename Number, bool CENTRE>
 __global__ void norm_parameters(const float* parts, Number* dweight, Number* dbias,
                                 int count, int width) {
-  const int column = blockIdx.x * blockDim.x + threadIdx.x;
-  if (column >= width) return;
-  float of_weight = 0, of_bias = 0;
-  for (long long i = 0; i < count; i++) {
-    of_weight += parts[2 * i * width + column];
-    of_bias += parts[(2 * i + 1) * width + column];
-  }
+  const int column = own_column();
+  const float of_weight = column_part(parts, count, column, width, 2ll * width);
+  const float of_bias = column_part(parts + width, count, column, width, 2ll * width);
+  if (threadIdx.x >= 32 || column >= width) return;
   if (dweight) from_float(of_weight, dweight[column]);
   if (dbias) from_float(of_bias, dbias[column]);
 }

@@ -1,4 +1,4 @@
-"""All parameters of a model in one launch: a step of Adam, the norm of the gradients.
+"""All parameters of a model in one launch: a step of Adam, clipping of the gradients.
 
 The kernels read a table of addresses, which is made anew for each launch: gradients lie
 elsewhere in each step.
@@ -6,16 +6,16 @@ elsewhere in each step.
 
 import numpy as np
 
-from ..backend import array_module, device_of, to_device
+from ..backend import device_of, to_device
 from .kernel import load
-from .problem import ceil
+from .problem import address_of, ceil
 from .rows import contiguous, empty
 
 CHUNK, BLOCK = 4096, 256  # numbers and threads of a block; as in parameters.cuh
 _PLACE = [("first", "i8"), ("size", "i8")]
 _FLOATS = ("shrink", "decay", "beta1", "rest1", "beta2", "rest2", "rate", "eps")
 ADAM = [*_PLACE, *((name, "u8") for name in "pgmv"), *((s, "f4") for s in _FLOATS)]
-NORM = [*_PLACE, ("g", "u8")]
+GRADIENTS = [*_PLACE, ("g", "u8")]
 
 
 def is_served(*arrays):
@@ -31,7 +31,7 @@ def adam(entries):
     p, g, m, v, settings = zip(*entries, strict=True)
     held = [contiguous(x) for x in g]  # until the launch
     places = zip("pgmv", (p, held, m, v), strict=True)
-    columns = {name: [_address(x) for x in arrays] for name, arrays in places}
+    columns = {name: [address_of(x) for x in arrays] for name, arrays in places}
     columns |= {name: [numbers[name] for numbers in settings] for name in _FLOATS}
     chunks, table = _table(ADAM, held, columns)
     if chunks:
@@ -46,7 +46,7 @@ def gradient_norm(gradients):
     if not gradients or not all(g.dtype == "float32" for g in gradients):
         return None
     held = [contiguous(g) for g in gradients]
-    chunks, table = _table(NORM, held, {"g": [_address(g) for g in held]})
+    chunks, table = _table_of_gradients(held)
     parts, norm = (empty(held[0], shape, "float64") for shape in ((chunks,), ()))
     kernels = load("gradient_norm.cu")
     if chunks:
@@ -55,8 +55,26 @@ def gradient_norm(gradients):
     return norm
 
 
-def _address(x):
-    return x.ctypes.data if array_module(x) is np else x.data.ptr
+def scale_gradients(gradients, factor):
+    """Multiplies `served` arrays, each of them given once, in place by a number."""
+    chunks, table = _table_of_gradients(gradients)
+    if chunks:
+        kernel = load("gradient_clip.cu")["gradient_scale"]
+        kernel((chunks,), (BLOCK,), table, len(gradients), factor)
+
+
+def clip_gradients(gradients, norm, max_norm):
+    """Multiplies `served` arrays, each of them given once, in place by
+    min(max_norm / (norm + 1e-6), 1); `norm` is 0-d, float64, on their device.
+    """
+    chunks, table = _table_of_gradients(gradients)
+    if chunks:
+        kernel = load("gradient_clip.cu")["gradient_clip"]
+        kernel((chunks,), (BLOCK,), table, len(gradients), norm, max_norm)
+
+
+def _table_of_gradients(arrays):
+    return _table(GRADIENTS, arrays, {"g": [address_of(g) for g in arrays]})
 
 
 def _table(fields, arrays, columns):

@@ -16,6 +16,16 @@ def ceil(n, step):
     return -(-n // step)
 
 
+def contiguous(x):
+    """x, copied if it lies in memory with gaps or in another order."""
+    return array_module(x).ascontiguousarray(x)
+
+
+def address_of(x):
+    """Where an array begins."""
+    return x.ctypes.data if array_module(x) is np else x.data.ptr
+
+
 @dataclass(frozen=True)
 class Problem:
     """Sizes of q (B, H, T, D), k and v (B, G, S, D), who sees whom, and the scale.

@@ -1,8 +1,9 @@
 """bfloat16, the first half of a float32: the same range, three decimal digits.
 
 NumPy has no such numbers, and CuPy 14 only parts of them (no `where`, no product of
-more than two axes): what it does well are copies, casts and products of two matrices.
-All other ops compute in float32, from bfloat16 and into it.
+more than two axes): what it does well are copies, casts, products of two matrices, and
+single sums, differences and products of numbers. All other ops compute in float32, from
+bfloat16 and into it: what they do in several steps is rounded once.
 """
 
 # By name. An op that can do it sometimes has a function `in_bfloat16`, which takes the
@@ -11,6 +12,8 @@ AS_IT_IS = {
     "linear", "embedding", "reshape", "permute", "broadcast_to", "concatenate", "stack",
     "split", "unbind", "flip", "cast", "_move", "_joined",
 }  # fmt: skip
+# The same of arrays of bfloat16 alone: a number, such as 0.1, would be rounded first.
+ONE_STEP = {"add", "subtract", "multiply", "negative"}
 INTO_FLOAT32 = {"cross_entropy"}  # sums of many small numbers follow
 
 
@@ -19,7 +22,8 @@ def computed(op, arrays, settings):
 
     Its gradients are of the dtypes of the arrays.
     """
-    if op.__name__ in AS_IT_IS or not any(map(_is_bfloat16, arrays)):
+    alike = op.__name__ in ONE_STEP and all(map(_is_bfloat16, arrays))
+    if alike or op.__name__ in AS_IT_IS or not any(map(_is_bfloat16, arrays)):
         return op(*arrays, **settings)
     served = hasattr(op, "in_bfloat16") and op.in_bfloat16(*arrays, **settings)
     if served:

@@ -1,10 +1,11 @@
 """A linear layer and its activation as one op: how a feed-forward net begins."""
 
-from ..backend import total, use_kernel
+from ..backend import use_kernel
 from ..kernels.activation import activation as by_kernel
 from ..kernels.rows import number_of
 from . import elementwise
 from .matmul import linear
+from .reduction import over_rows
 
 ACTIVATIONS = {
     "gelu": elementwise.gelu,
@@ -39,7 +40,7 @@ def _by_kernel(x, weight, bias, *, activation):
     def backward(dy):
         (dh,) = of_activation(dy)
         dx, dweight, _ = of_linear(dh)
-        return dx, dweight, total(dh.reshape(-1, len(bias)), 0)
+        return dx, dweight, over_rows(dh.reshape(-1, len(bias)))
 
     return y, backward
 

@@ -11,10 +11,11 @@ still running are a slice.
 import numpy as np
 
 from .. import backend, threads
-from ..backend import array_module, by_rows, total
+from ..backend import array_module, by_rows
 from ..backend import matmul as product
 from .elementwise import widen
 from .narrow import by_panels, panels
+from .reduction import over_rows
 from .scratch import scratch
 
 SHARED = 1 << 15  # numbers in the gates of a step that are worth a second thread
@@ -66,7 +67,7 @@ def rnn(
         arrays = map(_turned, (out, dout, dz))
         _by_shares(backward_rows, gates[0].size, *arrays, dh, rows.lengths)
         dx, *dweights = _weight_gradients(inputs, before, dz, w_ih)
-        dbias = total(_flat(dz), 0)
+        dbias = over_rows(_flat(dz))
         gradients = rows.batch_first(dx), rows.restored(dh), *dweights, dbias, dbias
         return _like(gradients, (x, h0, weight_ih, weight_hh, bias_ih, bias_hh))
 

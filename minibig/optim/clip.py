@@ -29,26 +29,54 @@ def clip_grad_norm_(parameters, max_norm, *, error_if_nonfinite=False):
             f"the norm of the gradients is {float(norm)}, they cannot be clipped: the "
             "loss diverged; minibig.debug() finds the op that made the first NaN"
         )
-    xp = array_module(norm)
-    if xp is np:
+    if array_module(norm) is np:
         scale = max_norm / (float(norm) + 1e-6)
         scale_gradients(gradients, 1.0 if scale >= 1 else scale)
-    else:  # what the factor is, the CPU need not know
-        scale = xp.minimum(max_norm / (norm + 1e-6), 1)
-        for gradient in gradients:
-            gradient.array *= scale.astype(gradient.dtype)
-            gradient.changed()
+    else:
+        _clip_on_gpu(gradients, norm, max_norm)
     return Tensor(norm)
+
+
+def _clip_on_gpu(gradients, norm, max_norm):
+    """What the factor is, the CPU need not know."""
+    served, others = _by_kernel(gradients)
+    if served:
+        kernel.clip_gradients(served, norm, max_norm)
+    if others:
+        scale = array_module(norm).minimum(max_norm / (norm + 1e-6), 1)
+        for gradient in others:
+            gradient.array *= scale.astype(gradient.dtype)
+    for gradient in gradients:
+        gradient.changed()
 
 
 def scale_gradients(gradients, factor):
     """Multiplies gradients (Tensors) in place by a number."""
     if factor == 1:
         return
+    served, others = _by_kernel(gradients)
+    if served:
+        kernel.scale_gradients(served, factor)
+    for gradient in others:
+        in_blocks(lambda g: _multiply(g, factor), writable(gradient), once=True)
     for gradient in gradients:
-        array = writable(gradient)
-        in_blocks(lambda g: _multiply(g, factor), array, once=True)
         gradient.changed()
+
+
+def _by_kernel(gradients):
+    """(arrays that a kernel scales in one launch, the gradients that are left).
+
+    One that is given twice is left the second time: two blocks would change it at once.
+    """
+    served, others = {}, []
+    for gradient in gradients:
+        array = gradient.array
+        new = id(array) not in served
+        if new and use_kernel(array) and kernel.is_served(array):
+            served[id(array)] = array
+        else:
+            others.append(gradient)
+    return list(served.values()), others
 
 
 def clip_grad_value_(parameters, clip_value):
