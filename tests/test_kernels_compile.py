@@ -98,6 +98,19 @@ def test_the_compilers_message_names_file_and_line():
         nvrtc.compile(broken, (), "sm_80")
 
 
+@pytest.mark.parametrize("file, right, wrong, code", [
+    ("attention_hopper_forward.cu", "__launch_bounds__(384, 1) ", "", "C7508"),
+    ("attention_hopper_backward.cu", "    wgmma_wait<1>();  // for dP\n", "", "C75"),
+])  # fmt: skip
+def test_a_kernel_that_the_assembler_slows_down_is_an_error(file, right, wrong, code):
+    """Registers that stay as they were; a sum that reads what no wait was for."""
+    text = read(file).text
+    assert right in text
+    slow = parse(file, text.replace(right, wrong))
+    with pytest.raises(nvrtc.CompilerError, match=code):
+        nvrtc.compile(slow, ("bfloat16", 64), "sm_90a")
+
+
 def test_a_warning_of_the_compiler_is_an_error():
     text = "__global__ void f(float* x) { int unused = 1; x[0] = 2; }"
     with pytest.raises(nvrtc.CompilerError, match="unused"):

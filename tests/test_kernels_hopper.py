@@ -13,7 +13,7 @@ from test_kernels_emulated import FULL, check, needs_emulator, run
 from minibig import backend
 from minibig.kernels import Module, attention, attention_mma, emulator, nvrtc, parse
 from minibig.kernels.attention_hopper import ARCHITECTURE
-from minibig.kernels.problem import problem
+from minibig.kernels.problem import WIDTHS, problem
 from minibig.kernels.tensor_map import TensorMap
 
 planted, machine = rungs.planted, rungs.machine  # fixtures
@@ -30,12 +30,16 @@ CASES = [
     Case(129, 128, 64, "all", (2, 2, 2), "whole", "float16"),
     Case(200, 520, 64, "after", (1, 2, 1), "some", "float16"),  # all stages, twice
     Case(130, 385, 128, "all", (1, 1, 1), "some", "bfloat16"),
+    # Widths that do not fill their last block of 64 columns
+    Case(33, 127, 32, "after", (1, 2, 1), "some", "bfloat16"),
+    Case(127, 300, 80, "causal", (2, 2, 1), "some", "float16"),
+    Case(150, 65, 96, "before", (1, 2, 2), "none", "bfloat16"),
 ]
 if FULL:
     lengths = (1, 2, 33, 63, 127, 128, 129, 200, 257, 600)
     CASES = [
         Case(t, s, width, sight, (2, 2, 1), padding, kind)
-        for t in lengths for s in lengths for width in (64, 128)
+        for t in lengths for s in lengths for width in WIDTHS
         for sight, padding in (("all", "some"), ("causal", "none"), ("after", "whole"))
         for kind in ("float16", "bfloat16")
     ]  # fmt: skip
@@ -82,6 +86,22 @@ def test_queries_before_all_keys_give_zeros(hopper):
     assert not dk[..., 10:, :].any() and not dv[..., 10:, :].any()
 
 
+def test_heads_side_by_side_in_one_projection_need_no_copy(hopper, monkeypatch):
+    case = Case(65, 65, 80, "causal", (2, 2, 2), "some", "float16")
+    q, k, v, dout = inputs(case)
+    joined = np.stack([x.swapaxes(1, 2) for x in (q, k, v)], 2)  # (B, T, 3, H, D)
+    joined = backend.to_device(joined, hopper)
+    views = [joined[:, :, i].swapaxes(1, 2) for i in range(3)]
+    assert all(attention.RUNGS["hopper"].readable(x) is x for x in views)
+    settings = case.settings
+    settings["mask"] = backend.to_device(settings["mask"], hopper)
+    out, backward = attention.attention(*views, rung="hopper", **settings)
+    assert out.swapaxes(1, 2).flags.c_contiguous
+    dout = backend.to_device(np.ascontiguousarray(dout.swapaxes(1, 2)), hopper)
+    found = [out, *backward(dout.swapaxes(1, 2))]
+    check(case, [backend.to_device(x, "cpu") for x in found])
+
+
 @needs_emulator
 def test_every_order_of_threads_gives_the_same_bits():
     case = Case(129, 300, 64, "causal", (1, 2, 1), "some", "float16")
@@ -117,10 +137,10 @@ struct Memory {
   Barrier full;
 };
 
-// From row, matrix: 128 rows of a's 64 columns and of b's 128.
+// From row, head, sequence: 128 rows of a's 64 columns and of b's 128.
 template <typename Number>
 __device__ Memory<Number>& fetched(char* memory, const TensorMap& a, const TensorMap& b,
-                                   int row, int matrix) {
+                                   int row, int head, int sequence) {
   Memory<Number>& m = at_block<Memory<Number>>(memory);
   if (threadIdx.x == 0) {
     barrier_init(&m.full, 1);
@@ -129,9 +149,9 @@ __device__ Memory<Number>& fetched(char* memory, const TensorMap& a, const Tenso
   __syncthreads();
   if (threadIdx.x == 0) {
     barrier_arrive_expecting(&m.full, 3 * sizeof m.a);
-    copy_box(m.a, a, 0, row, matrix, &m.full);
-    copy_box(m.b[0], b, 0, row, matrix, &m.full);
-    copy_box(m.b[1], b, 64, row, matrix, &m.full);
+    copy_box(m.a, a, 0, row, head, sequence, &m.full);
+    copy_box(m.b[0], b, 0, row, head, sequence, &m.full);
+    copy_box(m.b[1], b, 64, row, head, sequence, &m.full);
   }
   barrier_wait(&m.full, 0);
   return m;
@@ -141,9 +161,9 @@ __device__ Memory<Number>& fetched(char* memory, const TensorMap& a, const Tenso
 template <typename Number, int N>
 __global__ void boxes(const __grid_constant__ TensorMap a,
                       const __grid_constant__ TensorMap b, Number* y, int row,
-                      int matrix) {
+                      int head, int sequence) {
   DYNAMIC_SHARED(char, memory);
-  Memory<Number>& m = fetched<Number>(memory, a, b, row, matrix);
+  Memory<Number>& m = fetched<Number>(memory, a, b, row, head, sequence);
   for (int i = threadIdx.x; i < 2 * 128 * 64; i += 128)
     y[i] = m.b[i / (128 * 64)][i % (128 * 64)];
 }
@@ -162,7 +182,7 @@ __global__ void products(const __grid_constant__ TensorMap a,
                          const __grid_constant__ TensorMap b, const Number* again,
                          float* left, float* right) {
   DYNAMIC_SHARED(char, memory);
-  Memory<Number>& m = fetched<Number>(memory, a, b, 0, 0);
+  Memory<Number>& m = fetched<Number>(memory, a, b, 0, 0, 0);
   float c[N / 8][4] = {}, d[N / 8][4] = {};
   unsigned x[4][4];
   const int row = threadIdx.x / 32 * 16 + lane_row();
@@ -199,7 +219,7 @@ def drawn(kind, *shape, seed=0):
 
 
 def launch(name, kind, width, machine, *arguments):
-    """Runs a kernel of TEXT; pairs (array,) become tensor maps."""
+    """Runs a kernel of TEXT; (array,) or (array, a view of it) become tensor maps."""
     moved = [
         backend.to_device(x[0] if isinstance(x, tuple) else x, machine)
         if isinstance(x, np.ndarray | tuple)
@@ -207,7 +227,7 @@ def launch(name, kind, width, machine, *arguments):
         for x in arguments
     ]
     given = [
-        TensorMap(y) if isinstance(x, tuple) else y
+        TensorMap(x[1](y) if x[1:] else y) if isinstance(x, tuple) else y
         for x, y in zip(arguments, moved, strict=True)
     ]
     module = Module(parse("hopper_test.cu", TEXT), kind, width, options=OPTIONS)
@@ -215,15 +235,22 @@ def launch(name, kind, width, machine, *arguments):
     return [backend.to_device(x, "cpu") for x in moved if not isinstance(x, int)]
 
 
-@pytest.mark.parametrize("row, matrix", [(0, 0), (128, 1), (-3, 1), (5, 2)])
-def test_a_box_arrives_swizzled_with_zeros_outside(row, matrix, hopper):
-    a, b = drawn("float16", 2, 200, 64), drawn("float16", 2, 200, 128, seed=1)
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("row, head, sequence", [
+    (0, 0, 0), (128, 1, 0), (-3, 1, 1), (5, 2, 0), (0, 0, 2),
+])  # fmt: skip
+def test_a_box_arrives_swizzled_with_zeros_outside(row, head, sequence, turned, hopper):
+    """`turned`: the heads of a row lie side by side, as after a projection."""
+    a, b = drawn("float16", 2, 2, 200, 64), drawn("float16", 2, 2, 200, 96, seed=1)
     y = np.full((2, 128, 8, 8), 7, "float16")
-    *_, y = launch("boxes", "float16", 64, hopper, (a,), (b,), y, row, matrix)
+    whole = np.ascontiguousarray(b.swapaxes(1, 2)) if turned else b
+    view = (lambda x: x.swapaxes(1, 2)) if turned else (lambda x: x)
+    *_, y = launch("boxes", "float16", 64, hopper, (a,), (whole, view), y, row, head,
+                   sequence)  # fmt: skip
     rows = row + np.arange(128)
-    inside = (rows >= 0) & (rows < 200) & (matrix < 2)
+    inside = (rows >= 0) & (rows < 200) & (head < 2) & (sequence < 2)
     exact = np.zeros((128, 128), "float16")
-    exact[inside] = b[min(matrix, 1), rows[inside]]
+    exact[inside, :96] = b[min(sequence, 1), min(head, 1), rows[inside]]
     for block, r, chunk in np.ndindex(2, 128, 8):
         start = 64 * block + 8 * chunk
         found = y[block, r, chunk ^ r % 8]
@@ -232,12 +259,13 @@ def test_a_box_arrives_swizzled_with_zeros_outside(row, matrix, hopper):
 
 @pytest.mark.parametrize("kind, width", [("float16", 64), ("bfloat16", 128)])
 def test_wgmma_multiplies_what_its_descriptors_tell_of(kind, width, hopper):
-    a, b = drawn(kind, 128, 64), drawn(kind, 128, 128, seed=1)
+    a, b = drawn(kind, 1, 1, 128, 64), drawn(kind, 1, 1, 128, 128, seed=1)
     left, right = np.zeros((2, 64, width), "float32")
     *_, left, right = launch(
         "products", kind, width, hopper, (a,), (b,), a, left, right
     )
-    x, y = (from_bfloat16(z) if kind == "bfloat16" else z.astype("f4") for z in (a, b))
+    x, y = (z[0, 0] for z in (a, b))
+    x, y = (from_bfloat16(z) if kind == "bfloat16" else z.astype("f4") for z in (x, y))
     np.testing.assert_allclose(left, x[:64] @ y[:width, :64].T, atol=1e-4)
     np.testing.assert_allclose(right, x[:64] @ y[:64, :width], atol=1e-4)
 
@@ -262,7 +290,7 @@ FAULTS = {
     "fetched into a tile in use": (FORWARD, FREE, ""),
     "handed back too early": (FORWARD, SCORES, SCORES + BACK),
     "never handed back": (FORWARD, BACK, ""),
-    "rows of another tile": (FORWARD, "b + i * 16 * BLOCK", "b + i * 8 * BLOCK"),
+    "rows of another tile": (FORWARD, "at_b + i * 16 * BLOCK", "at_b + i * 8 * BLOCK"),
     "dP not waited for": (BACKWARD, "    wgmma_wait<1>();  // for dP\n", ""),
     "numbers not there yet": (BACKWARD, "rs(tiles, 32)", "rs(tiles, 1)"),
 }

@@ -12,7 +12,7 @@ import strict_kernels
 
 from minibig import backend, kernels
 from minibig.kernels import attention, attention_hopper, emulator, proof, tensor_map
-from minibig.kernels.problem import problem
+from minibig.kernels.problem import WIDTHS, problem
 from minibig.kernels.tensor_map import TensorMap, TensorMapError
 
 FILE = "attention_hopper_forward.cu"
@@ -44,7 +44,6 @@ def test_it_serves_on_hopper_alone():
 
 
 @pytest.mark.parametrize("width, dtype, scale, reason", [
-    (96, "float16", None, r"mma; hopper knows head widths \(64, 128\), not 96"),
     (64, "float32", None, "flash; hopper reads float16 or bfloat16, not float32"),
     (64, "float16", -1.0, "flash; hopper wants a scale above 0, not -1.0"),
 ])  # fmt: skip
@@ -71,13 +70,13 @@ def test_shared_memory_fits_a_block_of_hopper(monkeypatch):
             return lambda *arguments, shared: asked.append(shared)
 
     monkeypatch.setattr(attention_hopper, "load", lambda *_, options: Recorder())
-    for width in attention_hopper.WIDTHS:
+    for width in WIDTHS:
         q = zeros(width)
         p = problem(q, q, q, None, False, 0, None)
         rung = attention.RUNGS["hopper"]
         out, lse = rung.forward(p, q, q, q, None)
         rung.backward(p, q, q, q, None, out, lse, out)
-    assert len(asked) == 6 and max(asked) <= 227 << 10
+    assert len(asked) == 3 * len(WIDTHS) and max(asked) <= 227 << 10
 
 
 # ---- tensor maps, told to a driver that writes down what it is told ------------------
@@ -98,8 +97,8 @@ class Driver:
         )  # fmt: skip
         self.calls.append(told)
         ctypes.memset(space.value, 0, 128)
-        words = (ctypes.c_uint64 * 5).from_address(space.value)
-        words[:] = [told.address, *told.sizes, told.box[1]]
+        words = (ctypes.c_uint64 * 9).from_address(space.value)
+        words[:] = [told.address, *told.sizes, *told.strides, told.box[1]]
         return self.status
 
 
@@ -111,27 +110,33 @@ def driver(monkeypatch):
 
 
 def test_the_driver_is_told_where_an_array_lies_and_what_a_box_is(driver, strict):
-    array = strict.zeros((2, 3, 50, 128), "float16")
+    array = strict.zeros((2, 50, 3, 128), "float16").swapaxes(1, 2)
     bits = TensorMap(array, 96).encoded()
     assert bits.shape == (1,) and bits.dtype == "V128"  # so CuPy passes it by value
     (told,) = driver.calls
     assert told.address == array.data.ptr
-    assert (told.kind, told.rank) == (1, 3)
-    assert told.sizes == (128, 50, 6) and told.strides == (256, 12800)  # bytes
-    assert told.box == (64, 96, 1) and told.steps == (1, 1, 1)
+    assert (told.kind, told.rank) == (1, 4)
+    assert told.sizes == (128, 50, 3, 2) and told.strides == (768, 256, 38400)  # bytes
+    assert told.box == (64, 96, 1, 1) and told.steps == (1, 1, 1, 1)
     assert told.modes == [0, 3, 3, 0]  # swizzle of 128 bytes, zeros outside
 
 
 def test_arrays_that_cannot_be_mapped_are_refused():
-    x = np.zeros((2, 4, 64), "float16")
+    x = np.zeros((1, 2, 4, 64), "float16")
     for wrong in (
         x.astype("float32"),
+        x[0],
         x[..., ::2],
-        x.swapaxes(1, 2),
+        x[:, ::-1],
+        x.swapaxes(2, 3),
         x[..., :4].copy(),
+        np.zeros((1, 2, 4, 68), "float16")[..., :64],
+        np.broadcast_to(x[:, :1], x.shape),
     ):
-        with pytest.raises(ValueError, match="TensorMap: wants 16 bits, no gaps"):
+        with pytest.raises(ValueError, match="TensorMap: wants four axes of 16 bits"):
             TensorMap(wrong)
+        if wrong.ndim == 4 and wrong.itemsize == 2 and wrong.shape[-1] % 8 == 0:
+            TensorMap(attention.RUNGS["hopper"].readable(wrong))
     module = kernels.load(FILE, "float16", 64, options=("-arch=sm_90a",))
     given = (x, x, x, None, x, x, 1, 1, 4, 4, 4, 1.0)
     with pytest.raises(TypeError, match="q is a TensorMap, not ndarray"):
@@ -164,9 +169,14 @@ def h200(strict, driver, monkeypatch):
             if parameter.type != "TensorMap":
                 return super()._value(parameter, kind, given)
             assert type(given) is np.ndarray and given.size == 1  # by value
-            address, *sizes, rows = given.view("u8")[:5].tolist()
-            whole = (ctypes.c_uint16 * int(np.prod(sizes))).from_address(address)
-            return TensorMap(np.frombuffer(whole, "u2").reshape(sizes[::-1]), rows)
+            address, *numbers, rows = given.view("u8")[:9].tolist()
+            shape, strides = numbers[3::-1], (*numbers[:3:-1], 2)
+            ends = zip(shape, strides, strict=True)
+            count = sum((n - 1) * step for n, step in ends) // 2 + 1
+            whole = (ctypes.c_uint16 * count).from_address(address)
+            memory = np.frombuffer(whole, "u2")
+            return TensorMap(np.lib.stride_tricks.as_strided(memory, shape, strides),
+                             rows)  # fmt: skip
 
     class RawModule(strict_kernels.RawModule):
         def __init__(self, *, options, **settings):
@@ -223,7 +233,7 @@ def test_a_kernel_that_agrees_with_the_rung_below_serves(h200, monkeypatch):
 
 
 def test_a_kernel_that_computes_something_else_is_not_trusted(h200, monkeypatch):
-    plant(monkeypatch, "b + block * 8 * N + within", "b + block * 8 * N + 16")
+    plant(monkeypatch, "at_b + (block * 8 * N + within)", "at_b + (block * 8 * N + 16)")
     answer, out = explained(h200)
     assert answer.startswith("mma; hopper disagrees with mma on this GPU: by ")
     assert np.isfinite(backend.to_device(out, "cpu")).all()  # mma's

@@ -185,9 +185,9 @@ def test_shared_memory_fits_every_chip_it_is_meant_for(monkeypatch):
 def test_arrays_at_odd_addresses_are_moved():
     x = np.zeros(65, "float16")[1:]
     assert x.ctypes.data % 16
-    assert attention_mma._aligned(x).ctypes.data % 16 == 0
+    assert attention.RUNGS["mma"].readable(x).ctypes.data % 16 == 0
     whole = np.zeros(64, "float16")
-    assert attention_mma._aligned(whole) is whole
+    assert attention.RUNGS["mma"].readable(whole) is whole
 
 
 # ---- planted faults -----------------------------------------------------------------

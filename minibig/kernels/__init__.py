@@ -26,12 +26,13 @@ say what it computes, one thread's job, and which rung it improves on:
 | tiled | products through shared memory, in tiles (`tile.cuh`) | float32, any width |
 | flash | one kernel, online softmax, no array of scores | 32 and 16 bits, five widths |
 | mma | its products on tensor cores (`mma.cuh`), copies ahead | 16 bits, five widths |
-| hopper | products and copies at once (`wgmma.cuh`, `tma.cuh`) | 16 bits, two widths |
+| hopper | products and copies at once (`wgmma.cuh`, `tma.cuh`) | 16 bits, five widths |
 
-A rung is an object with a `name` and three methods; `attention.LADDER` lists them, best
+A rung is an object with a `name` and four methods; `attention.LADDER` lists them, best
 first:
 
     refusal(problem, chip) -> why it cannot, or None
+    readable(x) -> x, copied where it does not lie as the rung reads it
     forward(problem, q, k, v, mask) -> (out, saved)
     backward(problem, q, k, v, mask, out, saved, dout) -> (dq, dk, dv)
 

@@ -9,7 +9,7 @@ from .attention_flash import Flash
 from .attention_hopper import Hopper
 from .attention_mma import Mma
 from .attention_unfused import Unfused
-from .problem import MOST_BLOCKS, problem
+from .problem import MOST_BLOCKS, contiguous, problem
 
 # best first
 LADDER = (Hopper(), Mma(), Flash(), Unfused("tiled"), Unfused("naive"))
@@ -28,12 +28,12 @@ def attention(q, k, v, *, mask=None, is_causal=False, offset=0, scale=None, rung
     """
     p = problem(q, k, v, mask, is_causal, offset, scale)
     chosen = choose(p) if rung is None else _named(rung, p)
-    q, k, v = (p.xp.ascontiguousarray(x) for x in (q, k, v))
-    mask = None if mask is None else p.xp.ascontiguousarray(mask)
+    q, k, v = map(chosen.readable, (q, k, v))
+    mask = None if mask is None else contiguous(mask)
     out, saved = chosen.forward(p, q, k, v, mask)
 
     def backward(dout):
-        dout = p.xp.ascontiguousarray(dout, dtype=q.dtype)
+        dout = chosen.readable(dout.astype(q.dtype, copy=False))
         return chosen.backward(p, q, k, v, mask, out, saved, dout)
 
     return out, backward

@@ -1,7 +1,7 @@
 """Rung 3: flash attention in float32, from and to float32 or 16 bits."""
 
 from .kernel import load
-from .problem import WIDTHS, ceil
+from .problem import WIDTHS, ceil, contiguous
 
 QUERIES, KEYS = 64, 32  # a forward tile
 NUMBERS = {"float32": "float", "float16": "float16", "bfloat16": "bfloat16"}
@@ -11,6 +11,7 @@ class Flash:
     """The rung "flash": memory linear in T and S, widths 32, 64, 80, 96 and 128."""
 
     name = "flash"
+    readable = staticmethod(contiguous)
 
     def refusal(self, problem, chip):
         """Why this rung cannot do `problem` on `chip`; None if it can."""

@@ -11,17 +11,17 @@
 //
 // No GPU has run this file yet: `proof.py` holds it against rung 4 where one is to.
 //
-// Shapes    q, out, dout, dq (B, H, T, D); k, v, dk, dv (B, G, S, D), all float16 or
-//           all bfloat16; q, k, v and dout as tensor maps of matrices, boxes of 64
-//           columns and 128 rows (of what a block owns) or 64 (of what it walks
-//           through); mask (B, S) or null; lse (B, H, T), numbers (B, H, 128 ⌈T/128⌉,
-//           2), float: lse as a power of two, and Δ. scale > 0; D 64 or 128
+// Shapes    q, dout (B, H, T, D) and k, v (B, G, S, D), float16 or bfloat16, as tensor
+//           maps with boxes of 64 columns and 128 rows (of what a block owns) or 64 (of
+//           what it walks through); out, dout, dq (B, T, H, D); dk, dv (B, S, G, D);
+//           mask (B, S) or null; lse (B, H, T), numbers (B, H, 2, 128 ⌈T/128⌉), float:
+//           lse as a power of two, and Δ. scale > 0; D is 32, 64, 80, 96 or 128
 // Thread    of 2 of the block's own rows (`mma.cuh`: g and g + 8 of its warp's 16),
 //           with a quarter of their columns; thread 256 fetches, in dkv its whole warp
 // Grid      dq (tiles of 128 queries, H, B), dkv (tiles of 128 keys, G, B), those with
 //           most to do first; blocks of 384. dq goes first, dkv reads its numbers
 // Shared    both arrays of the own rows, three stages of both of the others: 168 kB at
-//           D = 128; the registers let one block onto a multiprocessor
+//           D > 64; the registers let one block onto a multiprocessor
 // Moves     at least all of them once: memory is linear in T and S. The others are read
 //           once for each 128 own rows, mostly from the L2 cache
 // FLOPs     14 B H T S D; causal tiles that nobody sees are not visited
@@ -36,8 +36,8 @@ constexpr int OWN = 128, OTHERS = 64, STAGES = 3;  // rows of a tile
 // Two arrays of the rows that a block owns, and of those that it walks through.
 template <typename Number, int D>
 struct Tiles {
-  Number own[2][OWN * D], others[STAGES][2][OTHERS * D];
-  float numbers[STAGES][OTHERS][2];
+  Number own[2][OWN * PADDED<D>], others[STAGES][2][OTHERS * PADDED<D>];
+  float numbers[STAGES][2][OTHERS];
   Barrier own_full, full[STAGES], free[STAGES];
   float weighed[COMPUTING];  // nobody reads them (wgmma_wait_after)
 };
@@ -72,20 +72,19 @@ __device__ __forceinline__ void fetch_others(Tiles<Number, D>& tiles,
   fetch<OTHERS, D>(tiles.others[stage][1], b, row, head, &tiles.full[stage]);
 }
 
-// Begins the products of the warpgroup's own rows with tile j: scores and dP, or both
+// Begins the products of the own rows of a warpgroup with tile j: scores and dP, or both
 // transposed. `here`: all that was waited for has come.
 template <typename Number, int D>
-__device__ __forceinline__ void begin(Tiles<Number, D>& tiles, int j, bool& here,
-                                      float (&s)[OTHERS / 8][4],
+__device__ __forceinline__ void begin(Tiles<Number, D>& tiles, int group, int j,
+                                      bool& here, float (&s)[OTHERS / 8][4],
                                       float (&dp)[OTHERS / 8][4]) {
-  const int group = threadIdx.x / 128 * 64;  // the warpgroup's first row of the tile
   if (j == 0) here = here && barrier_wait(&tiles.own_full, 0);
   here = here && barrier_wait(&tiles.full[j % STAGES], j / STAGES % 2);
-  const Number(*others)[OTHERS * D] = tiles.others[j % STAGES];
+  const Number(*others)[OTHERS * PADDED<D>] = tiles.others[j % STAGES];
   __syncwarp();  // products are begun by all lanes at once
   wgmma_fence();
-  begin_product_transposed<D>(s, tiles.own[0] + group * BLOCK, others[0]);
-  begin_product_transposed<D>(dp, tiles.own[1] + group * BLOCK, others[1]);
+  begin_product_transposed<D>(s, tiles.own[0] + group * 64 * BLOCK, others[0]);
+  begin_product_transposed<D>(dp, tiles.own[1] + group * 64 * BLOCK, others[1]);
 }
 
 // Scores of tile j become weights; their sum, which nobody needs (wgmma_wait_after).
@@ -118,13 +117,14 @@ template <typename Number, int D>
 __device__ __forceinline__ void compute_dq(Tiles<Number, D>& tiles, const bool* mask,
                                            const float (&total)[2],
                                            const float (&mean)[2], Number* dq,
-                                           int first, int count, int rows, int S,
-                                           int offset, float scale) {
-  float sum[1][D / 8][4] = {}, s[1][OTHERS / 8][4], dp[1][OTHERS / 8][4];
+                                           int step, int first, int count, int rows,
+                                           int S, int offset, float scale) {
+  float sum[1][PADDED<D> / 8][4] = {}, s[1][OTHERS / 8][4], dp[1][OTHERS / 8][4];
   unsigned ds[1][OTHERS / 16][4];
+  const int group = own_group();
   bool here = true;
   if (count > 0) {
-    begin(tiles, 0, here, s[0], dp[0]);
+    begin(tiles, group, 0, here, s[0], dp[0]);
     wgmma_wait<0>();
     weigh(s, total, mask, first, 0, S, offset, scale * LOG2_E);
     times(dp, s, mean);
@@ -133,13 +133,13 @@ __device__ __forceinline__ void compute_dq(Tiles<Number, D>& tiles, const bool* 
 #pragma unroll 1
   for (int j = 1; j < count; j++) {  // dS of tile j, the sum of tile j - 1
     const int last = (j - 1) % STAGES;
-    begin(tiles, j, here, s[0], dp[0]);
+    begin(tiles, group, j, here, s[0], dp[0]);
     begin_product<D>(sum[0], ds[0], tiles.others[last][0]);
     wgmma_wait<2>();  // for the scores
     const float all = weigh(s, total, mask, first, j, S, offset, scale * LOG2_E);
     wgmma_wait_after<1>(all, tiles.weighed);  // for dP
     times(dp, s, mean);
-    wgmma_wait<0>();
+    wgmma_wait_after<0>(dp[0][OTHERS / 8 - 1][3], tiles.weighed);
     hand_back(&tiles.free[last]);
     round_to_operand<Number>(dp, ds);
   }
@@ -149,7 +149,7 @@ __device__ __forceinline__ void compute_dq(Tiles<Number, D>& tiles, const bool* 
     wgmma_wait<0>();
   }
   const float factor = here ? scale : NOT_A_NUMBER;  // a tile never came
-  store_own_rows<D>(sum[0], {factor, factor}, dq, rows);
+  store_own_rows<D>(sum[0], {factor, factor}, dq, rows, step);
 }
 
 template <typename Number, int D>
@@ -162,28 +162,30 @@ __global__ void __launch_bounds__(384, 1) attention_hopper_dq(
   DYNAMIC_SHARED(char, memory);
   Tiles<Number, D>& tiles = at_block<Tiles<Number, D>>(memory);
   const int first = (gridDim.x - 1 - blockIdx.x) * OWN;
-  const int head = blockIdx.z * heads + blockIdx.y;  // of all sequences'
-  const int kv_head = blockIdx.z * kv_heads + blockIdx.y / (heads / kv_heads);
+  const int head = blockIdx.y, kv_head = head / (heads / kv_heads);
+  const long long of_all = (long long)blockIdx.z * heads + head;  // sequences' heads
   const int seen = min(S, min(first + OWN, T) + offset);  // keys that a query sees
   const int count = seen > 0 ? (seen + OTHERS - 1) / OTHERS : 0;
   init_barriers(tiles, 1);
   if (threadIdx.x < COMPUTING) {
     set_registers_up<240>();
     const int own = first + warp_in_block() * 16;  // the warp's first row
+    const int padded = gridDim.x * OWN;
     float total[2], mean[2];
     for (int half = 0; half < 2; half++) {
       const int t = own + 8 * half + lane_row();
-      const long long row = (long long)head * T + min(t, T - 1);
+      const long long last = min(t, T - 1);
+      const long long row = (blockIdx.z * (long long)T + last) * heads + head;
       mean[half] = row_dot<D>(out + row * D, dout + row * D);
-      total[half] = lse_2(lse[row]);
+      total[half] = lse_2(lse[of_all * T + last]);
       if (lane_column() > 0) continue;
-      float* pair = numbers + ((long long)head * gridDim.x * OWN + t) * 2;
-      pair[0] = t < T ? total[half] : INFINITE;
-      pair[1] = t < T ? mean[half] : 0;
+      float* own_total = numbers + of_all * 2 * padded + t;
+      own_total[0] = t < T ? total[half] : INFINITE;
+      own_total[padded] = t < T ? mean[half] : 0;
     }
-    compute_dq(tiles, mask_of(mask, blockIdx.z, S), total, mean,
-               dq + ((long long)head * T + own) * D, own, count, T - own, S, offset,
-               scale);
+    const long long row = ((long long)blockIdx.z * T + own) * heads + head;
+    compute_dq(tiles, mask_of(mask, blockIdx.z, S), total, mean, dq + row * D,
+               heads * D, own, count, T - own, S, offset, scale);
   } else {
     set_registers_down<24>();
     if (threadIdx.x > COMPUTING || count == 0) return;
@@ -198,53 +200,56 @@ __global__ void __launch_bounds__(384, 1) attention_hopper_dq(
 
 // The same of transposed scores, whose queries begin with `start`.
 __device__ __forceinline__ void weigh_transposed(float (&s)[1][OTHERS / 8][4],
-                                                 const float (*numbers)[2], int first,
-                                                 int start, int offset,
+                                                 const float (&total)[OTHERS],
+                                                 int first, int start, int offset,
                                                  float scale_2) {
   hide_queries(s, first, start, offset);
 #pragma unroll
   for (int n = 0; n < OTHERS / 2; n++) {
     float& p = s[0][n / 4][n % 4];
-    p = exp2f(p * scale_2 - numbers[n / 4 * 8 + lane_column() + n % 2][0]);
+    p = exp2f(p * scale_2 - total[n / 4 * 8 + lane_column() + n % 2]);
   }
 }
 
 __device__ __forceinline__ void times_transposed(float (&dp)[1][OTHERS / 8][4],
                                                  const float (&p)[1][OTHERS / 8][4],
-                                                 const float (*numbers)[2]) {
+                                                 const float (&mean)[OTHERS]) {
 #pragma unroll
   for (int n = 0; n < OTHERS / 2; n++) {
-    const float mean = numbers[n / 4 * 8 + lane_column() + n % 2][1];
-    dp[0][n / 4][n % 4] = p[0][n / 4][n % 4] * (dp[0][n / 4][n % 4] - mean);
+    const float of_query = mean[n / 4 * 8 + lane_column() + n % 2];
+    dp[0][n / 4][n % 4] = p[0][n / 4][n % 4] * (dp[0][n / 4][n % 4] - of_query);
   }
 }
 
 // What each of the first 256 threads does in dkv.
 template <typename Number, int D>
 __device__ __forceinline__ void compute_dkv(Tiles<Number, D>& tiles, const bool* mask,
-                                            Number* dk, Number* dv, int first,
-                                            int begin_t, int walk, int count, int S,
-                                            int offset, float scale) {
-  float dk_sum[1][D / 8][4] = {}, dv_sum[1][D / 8][4] = {};
+                                            Number* dk, Number* dv, int step,
+                                            int first, int begin_t, int end_t,
+                                            int count, int S, int offset, float scale) {
+  float dk_sum[1][PADDED<D> / 8][4] = {}, dv_sum[1][PADDED<D> / 8][4] = {};
+  const int group = own_group();
   bool here = true;
+  int start = begin_t;
 #pragma unroll 1
   for (int j = 0; j < count; j++) {
-    const int stage = j % STAGES, start = begin_t + j % walk * OTHERS;
+    const int stage = j % STAGES;
     float s[1][OTHERS / 8][4], dp[1][OTHERS / 8][4];
     unsigned p[1][OTHERS / 16][4], ds[1][OTHERS / 16][4];
-    begin(tiles, j, here, s[0], dp[0]);
+    begin(tiles, group, j, here, s[0], dp[0]);
     wgmma_wait<1>();  // for the scores
-    weigh_transposed(s, tiles.numbers[stage], first, start, offset, scale * LOG2_E);
+    weigh_transposed(s, tiles.numbers[stage][0], first, start, offset, scale * LOG2_E);
     round_to_operand<Number>(s, p);
     wgmma_fence();
     begin_product<D>(dv_sum[0], p[0], tiles.others[stage][1]);
     wgmma_wait<1>();  // for dP
-    times_transposed(dp, s, tiles.numbers[stage]);
+    times_transposed(dp, s, tiles.numbers[stage][1]);
     round_to_operand<Number>(dp, ds);
     wgmma_fence();
     begin_product<D>(dk_sum[0], ds[0], tiles.others[stage][0]);
     wgmma_wait<0>();
     hand_back(&tiles.free[stage]);
+    start = start + OTHERS < end_t ? start + OTHERS : begin_t;  // of the next head
   }
   float visible[2], factor[2];  // zeros for a key that the mask hides
 #pragma unroll
@@ -254,8 +259,8 @@ __device__ __forceinline__ void compute_dkv(Tiles<Number, D>& tiles, const bool*
     if (!here) visible[half] = NOT_A_NUMBER;  // a tile never came
     factor[half] = visible[half] * scale;
   }
-  store_own_rows<D>(dk_sum[0], factor, dk, S - first);
-  store_own_rows<D>(dv_sum[0], visible, dv, S - first);
+  store_own_rows<D>(dk_sum[0], factor, dk, S - first, step);
+  store_own_rows<D>(dv_sum[0], visible, dv, S - first, step);
 }
 
 template <typename Number, int D>
@@ -267,7 +272,7 @@ __global__ void __launch_bounds__(384, 1) attention_hopper_dkv(
   DYNAMIC_SHARED(char, memory);
   Tiles<Number, D>& tiles = at_block<Tiles<Number, D>>(memory);
   const int first = blockIdx.x * OWN, group = heads / kv_heads;
-  const int kv_head = blockIdx.z * kv_heads + blockIdx.y;  // of all sequences'
+  const int kv_head = blockIdx.y;
   // Tiles of queries that see a key, `walk` of one head of the group after the other
   const int begin = max(0, (first - offset) / OTHERS * OTHERS);
   const int walk = begin < T ? (T - begin + OTHERS - 1) / OTHERS : 0;
@@ -276,9 +281,9 @@ __global__ void __launch_bounds__(384, 1) attention_hopper_dkv(
   if (threadIdx.x < COMPUTING) {
     set_registers_up<240>();
     const int own = first + warp_in_block() * 16;  // the warp's first row
-    const long long row = (long long)kv_head * S + own;
-    compute_dkv(tiles, mask_of(mask, blockIdx.z, S), dk + row * D, dv + row * D, own,
-                begin, walk, count, S, offset, scale);
+    const long long row = ((long long)blockIdx.z * S + own) * kv_heads + kv_head;
+    compute_dkv(tiles, mask_of(mask, blockIdx.z, S), dk + row * D, dv + row * D,
+                kv_heads * D, own, begin, T, count, S, offset, scale);
   } else {
     set_registers_down<24>();
     const int lane = threadIdx.x - COMPUTING, padded = (T + OWN - 1) / OWN * OWN;
@@ -288,9 +293,12 @@ __global__ void __launch_bounds__(384, 1) attention_hopper_dkv(
       const int stage = j % STAGES, start = begin + j % walk * OTHERS;
       const int head = kv_head * group + j / walk;
       if (!barrier_wait(&tiles.free[stage], j / STAGES % 2 ^ 1)) return;
-      const float* from = numbers + ((long long)head * padded + start) * 2;
-      float* to = tiles.numbers[stage][0];
-      for (int i = lane; i < 2 * OTHERS; i += 32) to[i] = from[i];
+      const long long of_all = (long long)blockIdx.z * heads + head;
+      const float* from = numbers + of_all * 2 * padded + start;
+      for (int i = lane; i < OTHERS; i += 32) {
+        tiles.numbers[stage][0][i] = from[i];
+        tiles.numbers[stage][1][i] = from[padded + i];
+      }
       if (lane == 0)
         fetch_others(tiles, q, dout_map, start, head, stage);
       else

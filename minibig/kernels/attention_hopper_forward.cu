@@ -11,14 +11,13 @@
 //
 // No GPU has run this file yet: `proof.py` holds it against rung 4 where one is to.
 //
-// Shapes    q, out (B, H, T, D); k, v (B, G, S, D), both float16 or both bfloat16; q, k
-//           and v as tensor maps of (B H, T, D) and (B G, S, D), with boxes of 128 rows
-//           and 64 columns; mask (B, S) or null; lse (B, H, T), float. scale > 0; D is
-//           64 or 128
+// Shapes    q (B, H, T, D); k, v (B, G, S, D), float16 or bfloat16, as tensor maps with
+//           boxes of 128 rows and 64 columns; mask (B, S) or null; out (B, T, H, D); lse
+//           (B, H, T), float. scale > 0; D is 32, 64, 80, 96 or 128
 // Thread    of 2 queries (`mma.cuh`: rows g and g + 8 of its warp's 16), with a quarter
 //           of their scores and of their results; thread 256 fetches
 // Grid      (tiles of 128 queries, H, B), those with most keys first; blocks of 384
-// Shared    128 queries, twice 128 keys and 128 values: 162 kB at D = 128, 82 kB at 64;
+// Shared    128 queries, twice 128 keys and 128 values: 162 kB at D > 64, else 82 kB;
 //           the registers let one block onto a multiprocessor
 // Moves     at least q, k, v, out and lse once: memory is linear in T and S. k and v
 //           are read T/128 times, mostly from the L2 cache. Out of shared memory come,
@@ -35,7 +34,8 @@ constexpr int QUERIES = 128, KEYS = 128, STAGES = 2;
 
 template <typename Number, int D>
 struct Tiles {  // in blocks of 64 columns
-  Number queries[QUERIES * D], keys[STAGES][KEYS * D], values[STAGES][KEYS * D];
+  Number queries[QUERIES * PADDED<D>], keys[STAGES][KEYS * PADDED<D>],
+      values[STAGES][KEYS * PADDED<D>];
   Barrier queries_full, keys_full[STAGES], keys_free[STAGES], values_full[STAGES],
       values_free[STAGES];
   float weighed[COMPUTING];  // nobody reads them (wgmma_wait_after)
@@ -102,14 +102,14 @@ __device__ __forceinline__ void weigh(float (&s)[N][4], float (&top)[2],
 // What each of the first 256 threads does; rows are counted from q's first one on.
 template <typename Number, int D>
 __device__ __forceinline__ void compute(Tiles<Number, D>& tiles, const bool* mask,
-                                        Number* out, float* lse, int first, int count,
-                                        int T, int S, int offset, float scale) {
-  const int group = threadIdx.x / 128 * 64;  // the warpgroup's first row of the tile
-  const int own = warp_in_block() * 16;      // the warp's
-  const Number* queries = tiles.queries + group * BLOCK;
+                                        Number* out, float* lse, int step, int first,
+                                        int count, int T, int S, int offset,
+                                        float scale) {
+  const int own = warp_in_block() * 16;  // the warp's first row of the tile
+  const Number* queries = tiles.queries + own_group() * 64 * BLOCK;
   const float scale_2 = scale * LOG2_E;
   float top[2] = {-INFINITE, -INFINITE}, total[2] = {}, shrink[2];
-  float sum[1][D / 8][4] = {}, s[1][KEYS / 8][4];
+  float sum[1][PADDED<D> / 8][4] = {}, s[1][KEYS / 8][4];
   unsigned p[1][KEYS / 16][4];
   bool here = true;  // all that was waited for has come
   if (count > 0) {
@@ -139,7 +139,8 @@ __device__ __forceinline__ void compute(Tiles<Number, D>& tiles, const bool* mas
     wgmma_wait_after<0>(total[0] + total[1], tiles.weighed);
     hand_back(&tiles.values_free[last]);
 #pragma unroll
-    for (int n = 0; n < D / 2; n++) sum[0][n / 4][n % 4] *= shrink[n % 4 / 2];
+    for (int n = 0; n < PADDED<D> / 2; n++)
+      sum[0][n / 4][n % 4] *= shrink[n % 4 / 2];
     round_to_operand<Number>(s, p);
   }
   if (count > 0) {
@@ -161,7 +162,7 @@ __device__ __forceinline__ void compute(Tiles<Number, D>& tiles, const bool* mas
     if (first + y < T && lane_column() == 0)  // log 0 = -inf: saw nothing
       lse[y] = all != 0 ? top[half] * scale + logf(all) : -INFINITE;
   }
-  store_own_rows<D>(sum[0], factor, out + own * D, T - first - own);
+  store_own_rows<D>(sum[0], factor, out + (long long)own * step, T - first - own, step);
 }
 
 template <typename Number, int D>
@@ -172,17 +173,17 @@ __global__ void __launch_bounds__(384, 1) attention_hopper_forward(
   DYNAMIC_SHARED(char, memory);
   Tiles<Number, D>& tiles = at_block<Tiles<Number, D>>(memory);
   const int first = (gridDim.x - 1 - blockIdx.x) * QUERIES;
-  const int head = blockIdx.z * heads + blockIdx.y;  // of all sequences'
-  const int kv_head = blockIdx.z * kv_heads + blockIdx.y / (heads / kv_heads);
+  const int head = blockIdx.y, kv_head = head / (heads / kv_heads);
   // keys that some query sees
   const int seen = min(S, min(first + QUERIES, T) + offset);
   const int count = seen > 0 ? (seen + KEYS - 1) / KEYS : 0;
   init_barriers(tiles);
   if (threadIdx.x < COMPUTING) {
     set_registers_up<240>();
-    const long long row = (long long)head * T + first;
-    compute(tiles, mask_of(mask, blockIdx.z, S), out + row * D, lse + row, first, count,
-            T, S, offset, scale);
+    const long long row = ((long long)blockIdx.z * T + first) * heads + head;
+    const long long row_of_lse = ((long long)blockIdx.z * heads + head) * T + first;
+    compute(tiles, mask_of(mask, blockIdx.z, S), out + row * D, lse + row_of_lse,
+            heads * D, first, count, T, S, offset, scale);
   } else {
     set_registers_down<24>();
     if (threadIdx.x == COMPUTING && count > 0)

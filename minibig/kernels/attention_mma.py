@@ -1,9 +1,7 @@
 """Rung 4: flash attention on tensor cores (mma.sync), from and to 16 bits."""
 
-import numpy as np
-
 from .kernel import load
-from .problem import WIDTHS, ceil
+from .problem import WIDTHS, address_of, ceil, contiguous
 
 NUMBERS = {"float16": "float16", "bfloat16": "bfloat16"}
 QUERIES, KEYS = 128, 64  # a tile of forward; dq owns as many queries
@@ -14,6 +12,12 @@ class Mma:
     """The rung "mma": memory linear in T and S, widths 32, 64, 80, 96 and 128."""
 
     name = "mma"
+
+    @staticmethod
+    def readable(x):
+        """x, contiguous, from a multiple of 16 bytes: asynchronous copies want that."""
+        x = contiguous(x)
+        return x.copy() if address_of(x) % 16 else x
 
     def refusal(self, problem, chip):
         """Why this rung cannot do `problem` on `chip`; None if it can."""
@@ -29,7 +33,6 @@ class Mma:
 
     def forward(self, p, q, k, v, mask):
         """(out, what backward needs): the rows' log Σ e^score, (B, H, T)."""
-        q, k, v = map(_aligned, (q, k, v))
         out, lse = p.empty(q.shape), p.empty(q.shape[:3], "float32")
         kernel = self._load("forward", p)["attention_mma_forward"]
         kernel(
@@ -41,7 +44,6 @@ class Mma:
 
     def backward(self, p, q, k, v, mask, out, lse, dout):
         """(dq, dk, dv)."""
-        q, k, v, dout = map(_aligned, (q, k, v, dout))
         delta = p.empty(lse.shape, "float32")
         dq, dk, dv = (p.empty(x.shape) for x in (q, k, v))
         kernels = self._load("backward", p)
@@ -68,9 +70,3 @@ class Mma:
 def _bytes(p, rows):
     """Shared memory for `rows` of the head's width in 16 bits."""
     return 2 * rows * p.width
-
-
-def _aligned(x):
-    """x, copied if its address does not divide by 16: asynchronous copies want that."""
-    address = x.ctypes.data if isinstance(x, np.ndarray) else x.data.ptr
-    return x.copy() if address % 16 else x

@@ -5,7 +5,7 @@ They differ in how a step is spread over the threads, and so in the grid.
 """
 
 from .kernel import load
-from .problem import ceil
+from .problem import ceil, contiguous
 
 
 class Unfused:
@@ -13,6 +13,8 @@ class Unfused:
 
     `forward` and `backward` take a Problem, which has checked the arrays.
     """
+
+    readable = staticmethod(contiguous)
 
     def __init__(self, name):
         self.name = name

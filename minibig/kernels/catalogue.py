@@ -15,7 +15,7 @@ _NO_TEMPLATE = {(): ALL_CHIPS}
 _KINDS = ("float", "float16", "bfloat16")
 _FLASH = {(kind, width): ALL_CHIPS for kind in _KINDS for width in WIDTHS}
 _MMA = {(kind, w): AMPERE_ON for kind in ("float16", "bfloat16") for w in WIDTHS}
-_HOPPER = {(kind, w): HOPPER for kind in ("float16", "bfloat16") for w in (64, 128)}
+_HOPPER = {(kind, w): HOPPER for kind in ("float16", "bfloat16") for w in WIDTHS}
 _FUSED = {(kind,): ALL_CHIPS for kind in _KINDS}
 _NORM = {(kind, centre): ALL_CHIPS for kind in _KINDS for centre in ("true", "false")}
 

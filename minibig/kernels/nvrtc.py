@@ -98,8 +98,9 @@ class _Program:
         status = self.library.nvrtcCompileProgram(self.handle, len(options), given)
         log = self._text("ProgramLog")
         log = log.decode(errors="replace").strip("\0 \n")
-        # a kernel that is warned of is not done; nor one whose wgmma are serialized
-        if status or "warning" in log or "serialized" in log:
+        # a kernel that is warned of is not done; nor one that the assembler slows down:
+        # wgmma serialized, a wait put in, setmaxnreg ignored ("(C7508)")
+        if status or re.search(r"warning|\(C75\d\d\)", log):
             raise CompilerError(log)
         return log
 

@@ -6,8 +6,12 @@ import sys
 
 import numpy as np
 
+from .problem import address_of
+
 COLUMNS = 64  # of 2 bytes, which a copy brings
-EMULATED = [("array", "u8"), ("sizes", "i8", 3), ("box", "i8", 2)]  # emulator/tma.h
+MULTIPLE = 16  # bytes: of addresses and of steps
+# emulator/tma.h
+EMULATED = [("array", "u8"), ("sizes", "i8", 4), ("steps", "i8", 3), ("box", "i8", 2)]
 # CUDA's names for what cuTensorMapEncodeTiled is told, cuda.h
 UINT16, SWIZZLE_128B, PROMOTION_256B = 1, 3, 3
 
@@ -16,28 +20,48 @@ class TensorMapError(RuntimeError):
     """The CUDA driver makes no tensor map; the message has its reason."""
 
 
-class TensorMap:
-    """A kernel's argument: an array (…, rows, columns) of 16 bits, in boxes.
+def mappable(array):
+    """Whether the copy engine finds its way in an array (B, H, T, D) of 16 bits.
 
-    One copy brings a box of 64 columns and `rows` rows. All axes in front are one, of
-    matrices. The array starts at a multiple of 16 bytes.
-    Raises ValueError for other numbers, gaps, or rows of no whole 16 bytes.
+    A row's numbers lie side by side; rows, heads and sequences anywhere, in steps of
+    whole 16 bytes.
+    """
+    *steps, step = array.strides
+    # CuPy and NumPy may answer anything for an axis of 1
+    used = [s for s, n in zip(steps, array.shape, strict=False) if n > 1]
+    whole = all(s > 0 and s % MULTIPLE == 0 for s in used)
+    beside = step == 2 and 2 * array.shape[-1] % MULTIPLE == 0
+    return whole and beside and address_of(array) % MULTIPLE == 0
+
+
+class TensorMap:
+    """A kernel's argument: an array (B, H, T, D) of 16 bits, in boxes.
+
+    One copy brings a box of 64 columns and `rows` rows of one head.
+    Raises ValueError where the array is not `mappable`, or has other axes or numbers.
     """
 
     def __init__(self, array, rows=128):
-        gaps = not array.flags.c_contiguous
-        if array.dtype.itemsize != 2 or gaps or array.shape[-1] % 8:
+        if array.dtype.itemsize != 2 or array.ndim != 4 or not mappable(array):
             raise ValueError(
-                f"TensorMap: wants 16 bits, no gaps, rows of whole 16 bytes, not "
-                f"{array.shape} {array.dtype}, strides {array.strides}"
+                "TensorMap: wants four axes of 16 bits, rows of whole 16 bytes and in "
+                f"steps of 16 bytes, not {array.shape} {array.dtype}, strides "
+                f"{array.strides}"
             )
         self.array, self.box = array, (COLUMNS, rows)
-        height, width = array.shape[-2:]
-        self.sizes = width, height, array.size // (height * width)
+        self.sizes = array.shape[::-1]
+        pairs = zip(array.shape, array.strides, strict=True)
+        self.steps = [s if n > 1 else MULTIPLE for n, s in pairs][2::-1]
 
     def emulated(self):
         """As the emulator reads it, without the address: the launch knows it."""
-        return np.array([(0, self.sizes, self.box)], EMULATED)
+        return np.array([(0, self.sizes, self.steps, self.box)], EMULATED)
+
+    def memory(self):
+        """All that lies between its first number and its last, for the emulator."""
+        ends = zip(self.array.shape, self.array.strides, strict=True)
+        count = sum((n - 1) * s for n, s in ends) // 2 + 1
+        return np.lib.stride_tricks.as_strided(self.array, (count,), (2,))
 
     def encoded(self):
         """Its 128 bytes, by the driver, as CuPy passes them to a kernel by value.
@@ -46,16 +70,15 @@ class TensorMap:
         """
         space = np.zeros(192, "uint8")  # the driver wants a multiple of 64
         first = -space.ctypes.data % 64
-        columns, rows, matrices = self.sizes
         status = _driver().cuTensorMapEncodeTiled(
             ctypes.c_void_p(space.ctypes.data + first),
             UINT16,  # copied as they are, whatever they mean
-            3,
+            4,
             ctypes.c_void_p(self.array.data.ptr),
-            (ctypes.c_uint64 * 3)(columns, rows, matrices),
-            (ctypes.c_uint64 * 2)(2 * columns, 2 * columns * rows),
-            (ctypes.c_uint32 * 3)(*self.box, 1),
-            (ctypes.c_uint32 * 3)(1, 1, 1),
+            (ctypes.c_uint64 * 4)(*self.sizes),
+            (ctypes.c_uint64 * 3)(*self.steps),
+            (ctypes.c_uint32 * 4)(*self.box, 1, 1),
+            (ctypes.c_uint32 * 4)(1, 1, 1, 1),
             0,  # no interleave
             SWIZZLE_128B,
             PROMOTION_256B,

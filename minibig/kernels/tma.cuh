@@ -72,13 +72,14 @@ __device__ __forceinline__ bool barrier_wait(Barrier* b, int phase) {
   return false;
 }
 
-// Begins to copy the box from element (z, y, x) on; what arrives is counted by `b`.
+// Begins to copy the box from column x and row y of a head on; what arrives is counted
+// by `b`.
 __device__ __forceinline__ void copy_box(void* to, const TensorMap& map, int x, int y,
-                                         int z, Barrier* b) {
+                                         int head, int sequence, Barrier* b) {
   asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-      " [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(shared_address(to)),
-      "l"(&map), "r"(x), "r"(y), "r"(z), "r"(shared_address(b))
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(shared_address(to)),
+      "l"(&map), "r"(x), "r"(y), "r"(head), "r"(sequence), "r"(shared_address(b))
       : "memory");
 }
 #endif

@@ -43,7 +43,7 @@ class Library:
         _check_size(expression, grid, block, shared)
         n = len(values)
         maps = [x.emulated() if isinstance(x, TensorMap) else None for x in values]
-        values = [x.array if isinstance(x, TensorMap) else x for x in values]
+        values = [x.memory() if isinstance(x, TensorMap) else x for x in values]
         held = [np.asarray(0 if x is None else x) for x in values]
         sizes = [_bytes(p, x) for p, x in zip(parameters, values, strict=True)]
         message = self.function(

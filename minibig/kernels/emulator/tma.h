@@ -3,7 +3,8 @@
 
 struct TensorMap {  // as tensor_map.py writes it; the launch fills in the address
   const char* array;
-  long long sizes[3];  // numbers of 2 bytes in a row, rows, matrices; without gaps
+  long long sizes[4];  // numbers of 2 bytes in a row, rows, heads, sequences
+  long long steps[3];  // bytes from row to row, head to head, sequence to sequence
   long long box[2];    // numbers, 64 at most, and rows
 };
 
@@ -17,7 +18,7 @@ namespace emulator {
 struct Transfer {
   char* to;
   TensorMap map;
-  int x, y, z;
+  int x, y, head, sequence;
   Barrier* barrier;
 };
 constexpr int MOST_TRANSFERS = 256;
@@ -36,12 +37,14 @@ inline void arrive(const Transfer& t) {
     for (int j = 0; j < t.map.box[0]; j += 8) {
       const long long x = t.x + j, y = t.y + i;
       const bool inside = t.x >= 0 && x < t.map.sizes[0] && y >= 0 &&
-                          y < t.map.sizes[1] && t.z >= 0 && t.z < t.map.sizes[2];
+                          y < t.map.sizes[1] && t.head >= 0 &&
+                          t.head < t.map.sizes[2] && t.sequence >= 0 &&
+                          t.sequence < t.map.sizes[3];
       uintptr_t at = (uintptr_t)t.to + i * 128 + j * 2;
       at ^= (at >> 7 & 7) << 4;
-      const long long row = t.z * t.map.sizes[1] + y;
-      inside ? memcpy((char*)at, t.map.array + (row * t.map.sizes[0] + x) * 2, 16)
-             : memset((char*)at, 0, 16);
+      const char* from = t.map.array + y * t.map.steps[0] +
+                         t.head * t.map.steps[1] + t.sequence * t.map.steps[2];
+      inside ? memcpy((char*)at, from + x * 2, 16) : memset((char*)at, 0, 16);
     }
   t.barrier->bytes -= t.map.box[0] * t.map.box[1] * 2;
   if (t.barrier->bytes < 0) stop("waits for a barrier: more bytes came than expected");
@@ -81,11 +84,12 @@ inline bool barrier_wait(Barrier* b, int phase) {
   return true;
 }
 
-inline void copy_box(void* to, const TensorMap& map, int x, int y, int z, Barrier* b) {
+inline void copy_box(void* to, const TensorMap& map, int x, int y, int head,
+                     int sequence, Barrier* b) {
   using namespace emulator;
   if ((uintptr_t)to % 1024) stop("copies a box to where 1024 does not divide");
   if (transfers_block != blocks) transfers_begun = 0, transfers_block = blocks;
   if (transfers_begun == MOST_TRANSFERS) stop("begins more copies than are waited for");
   memset(to, 0xff, map.box[0] * map.box[1] * 2);  // not there yet: NaN
-  transfers[transfers_begun++] = {(char*)to, map, x, y, z, b};
+  transfers[transfers_begun++] = {(char*)to, map, x, y, head, sequence, b};
 }
