@@ -175,12 +175,12 @@ __device__ void store(const float (&c)[N / 8][4], float* y) {
     y[(row + j % 4 / 2 * 8) * N + j / 4 * 8 + lane_column() + j % 2] = c[j / 4][j % 4];
 }
 
-// left = A Bᵀ with A (64, 64) and the first 64 columns of N rows of B; right = A B with
-// 64 rows and N columns of B.
+// left = A Bᵀ with A (64, 64) and the first 64 columns of N rows of B, from registers
+// too where that has a text; right = A B with 64 rows and N columns of B.
 template <typename Number, int N>
 __global__ void products(const __grid_constant__ TensorMap a,
                          const __grid_constant__ TensorMap b, const Number* again,
-                         float* left, float* right) {
+                         float* left, float* from_registers, float* right) {
   DYNAMIC_SHARED(char, memory);
   Memory<Number>& m = fetched<Number>(memory, a, b, 0, 0, 0);
   float c[N / 8][4] = {}, d[N / 8][4] = {};
@@ -206,6 +206,16 @@ __global__ void products(const __grid_constant__ TensorMap a,
   wgmma_commit();
   wgmma_wait<0>();
   store<N>(c, left);
+  if constexpr (N == 64) {
+    wgmma_fence();
+    wgmma_transposed_first<Number, N>(c, x[0], descriptor_of(m.b[0]));
+#pragma unroll
+    for (int k = 1; k < 4; k++)
+      wgmma_transposed<Number, N>(c, x[k], descriptor_of(m.b[0] + 16 * k));
+    wgmma_commit();
+    wgmma_wait<0>();
+  }
+  store<N>(c, from_registers);
   store<N>(d, right);
 }
 """
@@ -260,14 +270,15 @@ def test_a_box_arrives_swizzled_with_zeros_outside(row, head, sequence, turned, 
 @pytest.mark.parametrize("kind, width", [("float16", 64), ("bfloat16", 128)])
 def test_wgmma_multiplies_what_its_descriptors_tell_of(kind, width, hopper):
     a, b = drawn(kind, 1, 1, 128, 64), drawn(kind, 1, 1, 128, 128, seed=1)
-    left, right = np.zeros((2, 64, width), "float32")
-    *_, left, right = launch(
-        "products", kind, width, hopper, (a,), (b,), a, left, right
+    results = np.zeros((3, 64, width), "float32")
+    *_, left, from_registers, right = launch(
+        "products", kind, width, hopper, (a,), (b,), a, *results
     )
     x, y = (z[0, 0] for z in (a, b))
     x, y = (from_bfloat16(z) if kind == "bfloat16" else z.astype("f4") for z in (x, y))
     np.testing.assert_allclose(left, x[:64] @ y[:width, :64].T, atol=1e-4)
     np.testing.assert_allclose(right, x[:64] @ y[:64, :width], atol=1e-4)
+    np.testing.assert_allclose(from_registers, left, atol=1e-4)
 
 
 @pytest.mark.skipif(nvrtc.missing() is not None, reason=str(nvrtc.missing()))

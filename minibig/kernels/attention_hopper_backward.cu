@@ -5,9 +5,10 @@
 //         where P = e^(score - lse), dP = dO Vᵀ, dS = P (dP - Δ), Δ[t] = Σ_d dO out
 //
 // The kernels are those of rung 4, the labour is divided as in rung 5's forward pass.
-// In dq the sum of tile j - 1 runs beside the weights of tile j, as there. In dkv two
-// sums fill the registers: a warpgroup ends a tile before it begins the next one, and
-// it is the other warpgroup that has products to run meanwhile.
+// In dq the sum of tile j - 1 runs beside the weights of tile j, as there, and q and
+// dout stay in registers: from shared memory every product with them would read 64 rows
+// more. In dkv two sums fill the registers: a warpgroup ends a tile before it begins the
+// next one, and it is the other warpgroup that has products to run meanwhile.
 //
 // No GPU has run this file yet: `proof.py` holds it against rung 4 where one is to.
 //
@@ -72,19 +73,20 @@ __device__ __forceinline__ void fetch_others(Tiles<Number, D>& tiles,
   fetch<OTHERS, D>(tiles.others[stage][1], b, row, head, &tiles.full[stage]);
 }
 
-// Begins the products of the own rows of a warpgroup with tile j: scores and dP, or both
-// transposed. `here`: all that was waited for has come.
-template <typename Number, int D>
-__device__ __forceinline__ void begin(Tiles<Number, D>& tiles, int group, int j,
-                                      bool& here, float (&s)[OTHERS / 8][4],
+// Begins the products of the own rows with tile j: scores and dP, or both transposed.
+// The rows a and b are in shared memory or in registers. `here`: all that was waited for
+// has come.
+template <typename Own, typename Number, int D>
+__device__ __forceinline__ void begin(Tiles<Number, D>& tiles, const Own& a,
+                                      const Own& b, int j, bool& here,
+                                      float (&s)[OTHERS / 8][4],
                                       float (&dp)[OTHERS / 8][4]) {
-  if (j == 0) here = here && barrier_wait(&tiles.own_full, 0);
   here = here && barrier_wait(&tiles.full[j % STAGES], j / STAGES % 2);
   const Number(*others)[OTHERS * PADDED<D>] = tiles.others[j % STAGES];
   __syncwarp();  // products are begun by all lanes at once
   wgmma_fence();
-  begin_product_transposed<D>(s, tiles.own[0] + group * 64 * BLOCK, others[0]);
-  begin_product_transposed<D>(dp, tiles.own[1] + group * 64 * BLOCK, others[1]);
+  begin_product_transposed<D>(s, a, others[0]);
+  begin_product_transposed<D>(dp, b, others[1]);
 }
 
 // Scores of tile j become weights; their sum, which nobody needs (wgmma_wait_after).
@@ -120,11 +122,13 @@ __device__ __forceinline__ void compute_dq(Tiles<Number, D>& tiles, const bool* 
                                            int step, int first, int count, int rows,
                                            int S, int offset, float scale) {
   float sum[1][PADDED<D> / 8][4] = {}, s[1][OTHERS / 8][4], dp[1][OTHERS / 8][4];
-  unsigned ds[1][OTHERS / 16][4];
-  const int group = own_group();
+  unsigned q[D / 16][4], dout[D / 16][4], ds[1][OTHERS / 16][4];
   bool here = true;
   if (count > 0) {
-    begin(tiles, group, 0, here, s[0], dp[0]);
+    here = barrier_wait(&tiles.own_full, 0);
+    load_own_rows<D>(q, tiles.own[0]);
+    load_own_rows<D>(dout, tiles.own[1]);
+    begin(tiles, q, dout, 0, here, s[0], dp[0]);
     wgmma_wait<0>();
     weigh(s, total, mask, first, 0, S, offset, scale * LOG2_E);
     times(dp, s, mean);
@@ -133,7 +137,7 @@ __device__ __forceinline__ void compute_dq(Tiles<Number, D>& tiles, const bool* 
 #pragma unroll 1
   for (int j = 1; j < count; j++) {  // dS of tile j, the sum of tile j - 1
     const int last = (j - 1) % STAGES;
-    begin(tiles, group, j, here, s[0], dp[0]);
+    begin(tiles, q, dout, j, here, s[0], dp[0]);
     begin_product<D>(sum[0], ds[0], tiles.others[last][0]);
     wgmma_wait<2>();  // for the scores
     const float all = weigh(s, total, mask, first, j, S, offset, scale * LOG2_E);
@@ -228,15 +232,16 @@ __device__ __forceinline__ void compute_dkv(Tiles<Number, D>& tiles, const bool*
                                             int first, int begin_t, int end_t,
                                             int count, int S, int offset, float scale) {
   float dk_sum[1][PADDED<D> / 8][4] = {}, dv_sum[1][PADDED<D> / 8][4] = {};
-  const int group = own_group();
-  bool here = true;
+  const Number* k = tiles.own[0] + own_group() * 64 * BLOCK;
+  const Number* v = k + OWN * PADDED<D>;
+  bool here = count == 0 || barrier_wait(&tiles.own_full, 0);
   int start = begin_t;
 #pragma unroll 1
   for (int j = 0; j < count; j++) {
     const int stage = j % STAGES;
     float s[1][OTHERS / 8][4], dp[1][OTHERS / 8][4];
     unsigned p[1][OTHERS / 16][4], ds[1][OTHERS / 16][4];
-    begin(tiles, group, j, here, s[0], dp[0]);
+    begin(tiles, k, v, j, here, s[0], dp[0]);
     wgmma_wait<1>();  // for the scores
     weigh_transposed(s, tiles.numbers[stage][0], first, start, offset, scale * LOG2_E);
     round_to_operand<Number>(s, p);

@@ -38,6 +38,34 @@ __device__ __forceinline__ void hand_back(Barrier* free) {
   if (threadIdx.x % 32 == 0) barrier_arrive(free);
 }
 
+// The warp's 16 rows of a tile of 128 rows, in registers.
+template <int D, typename Number>
+__device__ __forceinline__ void load_own_rows(unsigned (&a)[D / 16][4],
+                                              const Number* tile) {
+#pragma unroll
+  for (int k = 0; k < D / 16; k++)  // 4 to a block of 64 columns
+    ldmatrix_x4(a[k], tile + (k / 4 * 128 + warp_in_block() * 16) * BLOCK +
+                          lane_place<BLOCK>(k % 4));
+}
+
+// Begins c = A Bᵀ: A in registers, B all of a tile of 8 N rows.
+template <int D, int N, typename Number>
+__device__ __forceinline__ void begin_product_transposed(float (&c)[N][4],
+                                                         const unsigned (&a)[D / 16][4],
+                                                         const Number* b) {
+  const unsigned long long at_b = descriptor_of(b);
+#pragma unroll
+  for (int k = 0; k < D / 16; k++) {
+    const unsigned long long from_b =
+        at_b + (k / 4 * BLOCK * 8 * N + k % 4 * 16) / EIGHT;
+    if (k == 0)
+      wgmma_transposed_first<Number, 8 * N>(c, a[k], from_b);
+    else
+      wgmma_transposed<Number, 8 * N>(c, a[k], from_b);
+  }
+  wgmma_commit();
+}
+
 // Begins c = A Bᵀ: 64 rows from `a` on in a tile of 128 rows, all of a tile of 8 N.
 template <int D, int N, typename Number>
 __device__ __forceinline__ void begin_product_transposed(float (&c)[N][4],

@@ -115,15 +115,17 @@ constexpr bool IS_BFLOAT16<bfloat16> = true;
   MINIBIG_TRANSPOSED("64", KIND, MINIBIG_32, "%32", "%33", ADD, MINIBIG_C32(how))
 #define MINIBIG_TRANSPOSED_128(KIND, ADD, how) \
   MINIBIG_TRANSPOSED("128", KIND, MINIBIG_64, "%64", "%65", ADD, MINIBIG_C64(how))
-// A from registers; B turned: its rows go along n.
-#define MINIBIG_PLAIN(N, KIND, NAMES, A, B, ...) \
-  asm volatile("{ .reg .pred p; setp.eq.b32 p, 0, 0; " MINIBIG_WGMMA(N, KIND) \
-               "{" NAMES "}, {" A "}, " B ", p, 1, 1, 1; }" \
+// A from registers; TURNED: B's rows go along n.
+#define MINIBIG_OF_REGISTERS(N, KIND, NAMES, A, B, ADD, TURNED, ...) \
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, " ADD ", 0; " MINIBIG_WGMMA(N, KIND) \
+               "{" NAMES "}, {" A "}, " B ", p, 1, 1, " TURNED "; }" \
                : __VA_ARGS__ : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
-#define MINIBIG_PLAIN_64(KIND) \
-  MINIBIG_PLAIN("64", KIND, MINIBIG_32, "%32, %33, %34, %35", "%36", MINIBIG_C32("+"))
-#define MINIBIG_PLAIN_128(KIND) \
-  MINIBIG_PLAIN("128", KIND, MINIBIG_64, "%64, %65, %66, %67", "%68", MINIBIG_C64("+"))
+#define MINIBIG_OF_REGISTERS_64(KIND, ADD, TURNED, how) \
+  MINIBIG_OF_REGISTERS("64", KIND, MINIBIG_32, "%32, %33, %34, %35", "%36", ADD, \
+                       TURNED, MINIBIG_C32(how))
+#define MINIBIG_OF_REGISTERS_128(KIND) \
+  MINIBIG_OF_REGISTERS("128", KIND, MINIBIG_64, "%64, %65, %66, %67", "%68", "1", "1", \
+                       MINIBIG_C64("+"))
 
 // Begins C = A Bᵀ: A (64, 16) and B (N, 16) by their descriptors. What was in C is not
 // read: registers that something else has written would make all products wait.
@@ -157,18 +159,39 @@ __device__ __forceinline__ void wgmma_transposed(float (&c)[N / 8][4],
     MINIBIG_TRANSPOSED_64("f16", "1", "+");
 }
 
+// The same with A (64, 16) in registers.
+template <typename Number, int N>
+__device__ __forceinline__ void wgmma_transposed_first(float (&c)[N / 8][4],
+                                                       const unsigned (&a)[4],
+                                                       unsigned long long b) {
+  static_assert(N == 64, "other N have no text here");
+  if constexpr (IS_BFLOAT16<Number>)
+    MINIBIG_OF_REGISTERS_64("bf16", "0", "0", "=");
+  else
+    MINIBIG_OF_REGISTERS_64("f16", "0", "0", "=");
+}
+template <typename Number, int N>
+__device__ __forceinline__ void wgmma_transposed(float (&c)[N / 8][4],
+                                                 const unsigned (&a)[4],
+                                                 unsigned long long b) {
+  if constexpr (IS_BFLOAT16<Number>)
+    MINIBIG_OF_REGISTERS_64("bf16", "1", "0", "+");
+  else
+    MINIBIG_OF_REGISTERS_64("f16", "1", "0", "+");
+}
+
 // Begins C += A B: A (64, 16) in registers, B (16, N) by its descriptor.
 template <typename Number, int N>
 __device__ __forceinline__ void wgmma(float (&c)[N / 8][4], const unsigned (&a)[4],
                                       unsigned long long b) {
   static_assert(N == 64 || N == 128, "other N have no text here");
   if constexpr (N == 128 && IS_BFLOAT16<Number>)
-    MINIBIG_PLAIN_128("bf16");
+    MINIBIG_OF_REGISTERS_128("bf16");
   else if constexpr (N == 128)
-    MINIBIG_PLAIN_128("f16");
+    MINIBIG_OF_REGISTERS_128("f16");
   else if constexpr (IS_BFLOAT16<Number>)
-    MINIBIG_PLAIN_64("bf16");
+    MINIBIG_OF_REGISTERS_64("bf16", "1", "1", "+");
   else
-    MINIBIG_PLAIN_64("f16");
+    MINIBIG_OF_REGISTERS_64("f16", "1", "1", "+");
 }
 #endif

@@ -12,7 +12,7 @@ struct Product {
   float* c;
   const unsigned* a;  // null: by its descriptor
   unsigned long long a_at, b_at;
-  bool add;
+  bool add, transposed;
   int group;
 };
 constexpr int MOST_PRODUCTS = 64;  // under way, a thread
@@ -76,8 +76,8 @@ void multiply(const Product& p) {
     float *upper = p.c + j / 2 * 4 + j % 2, *lower = upper + 2;
     if (!p.add) *upper = *lower = 0;
     for (int k = 0; k < 16; k++) {
-      const float y = p.a ? described<Number>(p.b_at, k, column)
-                          : described<Number>(p.b_at, column, k);
+      const float y = p.transposed ? described<Number>(p.b_at, column, k)
+                                   : described<Number>(p.b_at, k, column);
       *upper += x[0][k] * y, *lower += x[1][k] * y;
     }
   }
@@ -105,16 +105,26 @@ void wgmma_wait_after(float, volatile float*) { wgmma_wait<N>(); }
 template <typename Number, int N>
 void wgmma_transposed_first(float (&c)[N / 8][4], unsigned long long a,
                             unsigned long long b) {
-  emulator::begin({emulator::multiply<Number, N>, c[0], nullptr, a, b, false});
+  emulator::begin({emulator::multiply<Number, N>, c[0], nullptr, a, b, false, true});
 }
 template <typename Number, int N>
 void wgmma_transposed(float (&c)[N / 8][4], unsigned long long a,
                       unsigned long long b) {
-  emulator::begin({emulator::multiply<Number, N>, c[0], nullptr, a, b, true});
+  emulator::begin({emulator::multiply<Number, N>, c[0], nullptr, a, b, true, true});
+}
+template <typename Number, int N>
+void wgmma_transposed_first(float (&c)[N / 8][4], const unsigned (&a)[4],
+                            unsigned long long b) {
+  emulator::begin({emulator::multiply<Number, N>, c[0], a, 0, b, false, true});
+}
+template <typename Number, int N>
+void wgmma_transposed(float (&c)[N / 8][4], const unsigned (&a)[4],
+                      unsigned long long b) {
+  emulator::begin({emulator::multiply<Number, N>, c[0], a, 0, b, true, true});
 }
 template <typename Number, int N>
 void wgmma(float (&c)[N / 8][4], const unsigned (&a)[4], unsigned long long b) {
-  emulator::begin({emulator::multiply<Number, N>, c[0], a, 0, b, true});
+  emulator::begin({emulator::multiply<Number, N>, c[0], a, 0, b, true, false});
 }
 
 template <int N> void set_registers_up() {}
