@@ -1,4 +1,4 @@
-"""The exercises of notebook 18, tensor cores."""
+"""The exercises of notebook 18 on registers: who holds what, and in which 16 bits."""
 
 import numpy as np
 
@@ -12,19 +12,34 @@ def _owner(row, column):
     return lane, row // 8 + 2 * (column // 8), column % 2
 
 
-def _registers_exchanged(row, column):
-    lane, _, half = _owner(row, column)
-    return lane, 2 * (row // 8) + column // 8, half
-
-
 def _halves_four_apart(row, column):
     register = row // 8 + 2 * (column // 8)
     return row % 8 * 4 + column % 4, register, column % 8 // 4
 
 
-def _down_the_columns(row, column):
-    _, register, half = _owner(row, column)
-    return column % 8 // 2 * 8 + row % 8, register, half
+def _lane(of):
+    """The owner, with another lane."""
+    return lambda row, column: (of(row, column), *_owner(row, column)[1:])
+
+
+def _turned_halves(row, column):
+    lane, register, half = _owner(row, column)
+    return lane, register, 1 - half
+
+
+def _as_a_result(row, column):
+    lane, _, half = _owner(row, column)
+    return lane, 2 * (row // 8) + half, column // 8
+
+
+def _register(of):
+    """The owner, with another register."""
+
+    def owner(row, column):
+        lane, _, half = _owner(row, column)
+        return lane, of(row, column), half
+
+    return owner
 
 
 def _lanes_of_b(row, column):
@@ -44,7 +59,7 @@ owner = Exercise(
     ),
     mistakes=(
         Mistake(
-            _registers_exchanged,
+            _register(lambda row, column: 2 * (row // 8) + column // 8),
             "a1 and a2 are exchanged: a1 is eight rows further down, a2 eight columns "
             "to the right.",
         ),
@@ -54,9 +69,43 @@ owner = Exercise(
             "four columns apart.",
         ),
         Mistake(
-            _down_the_columns,
-            "your lanes run down the columns. The lane is 4g + t: four neighbouring "
-            "lanes share a row.",
+            _lane(lambda row, column: column % 8 // 2 * 8 + row % 8),
+            "g and t are exchanged: your lanes run down the columns. The lane is "
+            "4g + t: four neighbouring lanes share a row.",
+            also=(_lane(lambda row, column: column % 8 // 2 * 4 + row % 8),),
+        ),
+        Mistake(
+            _lane(lambda row, column: row * 4 + column % 8 // 2),
+            "a lane above 31: g is row % 8, since rows g and g + 8 belong to the same "
+            "lanes.",
+            also=(_lane(lambda row, column: row * 4 + column // 2),),
+        ),
+        Mistake(
+            _lane(lambda row, column: row % 8 * 4 + column // 2),
+            "t, a place among four, goes up to 7 in yours: columns 8 to 15 belong to "
+            "the lanes of columns 0 to 7, so it is column % 8 // 2.",
+        ),
+        Mistake(
+            _lane(lambda row, column: row % 8 * 4 + column % 4),
+            "t is not the column itself: a lane holds pairs, columns 2t and 2t + 1.",
+            also=(
+                _lane(lambda row, column: row % 8 * 4 + column % 8),
+                _lane(lambda row, column: row % 8 * 4 + column // 4),
+            ),
+        ),
+        Mistake(
+            _register(lambda row, column: row // 8 + column // 8),
+            "a1 and a2 are one in yours: the right half of the columns counts twice, "
+            "row // 8 + 2 (column // 8).",
+        ),
+        Mistake(
+            _as_a_result,
+            "that is how C lies, whose pair are two registers. Of A a register holds "
+            "both columns of a pair: half is column % 2.",
+        ),
+        Mistake(
+            _turned_halves,
+            "half is 0 for the even column: the lower bits of the register come first.",
         ),
         Mistake(
             _lanes_of_b,
@@ -143,243 +192,4 @@ bfloat16 = Exercise(
         "Add a little less, 0x7FFF, and one more where the last bit that stays is 1.",
         "(bits + 0x7FFF + (bits >> 16 & 1)) >> 16, and 0x7FFF where np.isnan(x).",
     ),
-)
-
-
-# ---- 18.swizzle ---------------------------------------------------------------------
-
-
-def _group(width):
-    return 8 if width % 64 == 0 else 4 if width % 32 == 0 else 2
-
-
-def _place(row, chunk, width):
-    group = _group(width)
-    return row * (width // 8) + (chunk ^ row // (8 // group) % group)
-
-
-def _every_row_counts(row, chunk, width):
-    return row * (width // 8) + (chunk ^ row % _group(width))
-
-
-def _always_eight(row, chunk, width):
-    return row * (width // 8) + (chunk ^ row % 8)
-
-
-def _turned(row, chunk, width):
-    group = _group(width)
-    moved = (chunk + row // (8 // group)) % group
-    return row * (width // 8) + chunk // group * group + moved
-
-
-def _tile(width):
-    row, chunk = np.mgrid[:16, : width // 8]
-    return row, chunk, width
-
-
-swizzle = Exercise(
-    name="18.swizzle",
-    task="Where a chunk of 16 bytes lies in a swizzled tile, counted in chunks.",
-    solution=_place,
-    cases=(
-        Case("width 64", lambda: _tile(64)),
-        Case("width 128", lambda: _tile(128)),
-        Case("width 32: 2 rows share", lambda: _tile(32), "edge"),
-        Case("width 80: groups of 2", lambda: _tile(80), "edge"),
-        Case("width 96: groups of 4", lambda: _tile(96), "edge"),
-    ),
-    mistakes=(
-        Mistake(
-            lambda row, chunk, width: row * (width // 8) + chunk,
-            "nothing changes places: eight rows under each other are read from the "
-            "same banks.",
-        ),
-        Mistake(
-            _every_row_counts,
-            "narrow rows share the banks: with groups of 4, two rows do, and only "
-            "every second row may change the order.",
-        ),
-        Mistake(
-            _always_eight,
-            "chunks leave their row: a row of 4 chunks has no place 7. Exclusive-or "
-            "with a number below the group.",
-        ),
-        Mistake(
-            _turned,
-            "you rotate the chunks. That has no conflicts either, but it is not what "
-            "ldmatrix's tiles here, and Hopper's hardware, agree on: exclusive or.",
-        ),
-    ),
-    hints=(
-        "Row `row` begins at row * (width // 8); only the chunk within it changes.",
-        "With a group of 8 it is chunk ^ row % 8. How many rows of a smaller group "
-        "make up 128 bytes, modulo 8 chunks?",
-        "chunk ^ (row // (8 // group) % group).",
-    ),
-)
-
-
-# ---- 18.descriptor ------------------------------------------------------------------
-
-
-def _fields(descriptor):
-    return (descriptor & 0x3FFF) << 4, (descriptor >> 32 & 0x3FFF) << 4
-
-
-def _swizzled(address):
-    return address ^ (address >> 7 & 7) << 4
-
-
-def _address(descriptor, row, k):
-    start, stride = _fields(descriptor)
-    return _swizzled(start + row // 8 * stride + row % 8 * 128 + 2 * k)
-
-
-def _plain(descriptor, row, k):
-    start, stride = _fields(descriptor)
-    return start + row // 8 * stride + row % 8 * 128 + 2 * k
-
-
-def _start_added_late(descriptor, row, k):
-    start, stride = _fields(descriptor)
-    return start + _swizzled(row // 8 * stride + row % 8 * 128 + 2 * k)
-
-
-def _wrong_stride(descriptor, row, k):
-    start, _ = _fields(descriptor)
-    leading = (descriptor >> 16 & 0x3FFF) << 4
-    return _swizzled(start + row // 8 * leading + row % 8 * 128 + 2 * k)
-
-
-def _units_forgotten(descriptor, row, k):
-    start, stride = descriptor & 0x3FFF, descriptor >> 32 & 0x3FFF
-    return _swizzled(start + row // 8 * stride + row % 8 * 128 + 2 * k)
-
-
-def _numbers_of_a_byte(descriptor, row, k):
-    start, stride = _fields(descriptor)
-    return _swizzled(start + row // 8 * stride + row % 8 * 128 + k)
-
-
-def _described(start, row, k, stride=1024):
-    return start >> 4 | 1 << 16 | (stride >> 4) << 32 | 1 << 62, row, k
-
-
-descriptor = Exercise(
-    name="18.descriptor",
-    task="The byte address of element (row, k) of the matrix that a descriptor means.",
-    solution=_address,
-    cases=(
-        Case("row 3, k 1", lambda: _described(0x4000, 3, 1)),
-        Case("row 13, k 9", lambda: _described(0x4000, 13, 9)),
-        Case("the third step of k", lambda: _described(0x2040, 6, 5)),
-        Case("a gap between blocks", lambda: _described(0x400, 41, 12, 2048), "edge"),
-        Case("element (0, 0)", lambda: _described(0x8000, 0, 0), "edge"),
-    ),
-    mistakes=(
-        Mistake(
-            _plain,
-            "the swizzle is missing: these are the addresses of rows as they come.",
-        ),
-        Mistake(
-            _start_added_late,
-            "you swizzled before you added the start, which may lie inside a row. The "
-            "exclusive or is taken on the bits of the whole address.",
-        ),
-        Mistake(
-            _wrong_stride,
-            "from 8 rows to the next 8 leads the stride offset, bits 32 to 45; you "
-            "took the leading one.",
-        ),
-        Mistake(
-            _units_forgotten,
-            "start and stride are counted in units of 16 bytes: shift them by 4.",
-        ),
-        Mistake(_numbers_of_a_byte, "a number has 2 bytes: k is 2 k bytes along."),
-    ),
-    hints=(
-        "Begin without the swizzle: start, blocks of 8 rows, rows of 128 bytes, k.",
-        "start + row // 8 * stride + row % 8 * 128 + 2 * k, both in bytes.",
-        "Then address ^ (address >> 7 & 7) << 4.",
-    ),
-)
-
-
-# ---- 18.product ---------------------------------------------------------------------
-# The mistakes are what a wrong kernel would compute, so that no compiler is needed.
-
-
-def _product(a, b):
-    return (a.astype("float64") @ b.astype("float64")).astype("float32")
-
-
-def _registers_wrong(a, b):
-    blocks = a.reshape(2, 8, -1, 2, 8)  # half of the rows, step of k, half of the step
-    return _product(blocks.transpose(3, 1, 2, 0, 4).reshape(a.shape), b)
-
-
-def _last_step_alone(a, b):
-    return _product(a[:, -16:], b[-16:])
-
-
-def _first_step_again(a, b):
-    steps = a.shape[1] // 16
-    return _product(np.tile(a[:, :16], steps), np.tile(b[:16], (steps, 1)))
-
-
-def _pairs_turned(a, b):
-    return _product(a, b.reshape(-1, 2, 8)[:, ::-1].reshape(b.shape))
-
-
-def _matrices(width, seed):
-    rng = np.random.default_rng(seed)
-    shapes = ((16, width), (width, 8))
-    return tuple(rng.standard_normal(shape).astype("float16") for shape in shapes)
-
-
-product = Exercise(
-    name="18.product",
-    task="A kernel for one warp: C (16, 8) = A (16, K) B (K, 8), by mma.m16n8k16.",
-    solution=_product,
-    cases=(
-        Case("K = 32", lambda: _matrices(32, 0)),
-        Case("K = 64", lambda: _matrices(64, 1)),
-        Case("K = 16, one step", lambda: _matrices(16, 2), "edge"),
-        Case(
-            "large sums",
-            lambda: (
-                np.full((16, 4096), 1, "float16"),
-                np.full((4096, 8), 1, "float16"),
-            ),
-            "edge",
-        ),
-    ),
-    mistakes=(
-        Mistake(
-            _registers_wrong,
-            "registers 1 and 2 of A are exchanged: a1 is eight rows down, a2 eight "
-            "columns to the right.",
-        ),
-        Mistake(
-            _last_step_alone,
-            "only the last 16 of k count: the sums must be zero before the loop, not "
-            "in each step.",
-        ),
-        Mistake(
-            _first_step_again,
-            "every step reads the first 16 of k again: add k to the addresses.",
-        ),
-        Mistake(
-            _pairs_turned,
-            "the halves of B's registers are exchanged: row 2t is in the lower bits.",
-        ),
-    ),
-    hints=(
-        "g = threadIdx.x / 4, t = threadIdx.x % 4, and the formulas for a, b and c.",
-        "A pair of A: *(const unsigned*)(a + row * K + k + column), where column is "
-        "2t + r / 2 * 8 and row g + r % 2 * 8.",
-        "A pair of B: low.bits | (unsigned)high.bits << 16, from rows 2t + 8 r and the "
-        "next, column g.",
-    ),
-    tolerance=1e-3,
 )

@@ -1,4 +1,4 @@
-"""The exercises of notebook 19: memory, small floats, scaled gradients, segments."""
+"""The exercises of notebook 19: the account of memory, and small floats."""
 
 import numpy as np
 
@@ -23,16 +23,36 @@ def _memory(B, T, C, L, V, size, again):
     return _bytes(B, T, C, L, V, size, again)
 
 
-def _everything_narrow(B, T, C, L, V, size, again):
-    return _bytes(B, T, C, L, V, size, again, weight=3 * size)
+def _weighing(float32, mixed):
+    """The account with so many bytes a weight, in float32 and in mixed precision."""
+
+    def memory(B, T, C, L, V, size, again):
+        weight = float32 if size == 4 else mixed
+        return _bytes(B, T, C, L, V, size, again, weight=weight)
+
+    return memory
 
 
-def _no_copies(B, T, C, L, V, size, again):
-    return _bytes(B, T, C, L, V, size, again, weight=12)
+def _less(of):
+    """The account without so many numbers of `size` bytes, or so many parameters."""
+
+    def memory(B, T, C, L, V, size, again):
+        numbers, parameters = of(B, T, C, L, V, again)
+        weight = 12 if size == 4 else 14
+        whole = _bytes(B, T, C, L, V, size, again)
+        return whole - size * numbers - weight * parameters
+
+    return memory
 
 
-def _gradients_too(B, T, C, L, V, size, again):
-    return _bytes(B, T, C, L, V, size, again, weight=16 if size == 4 else 18)
+def _in(unit):
+    return lambda *sizes: _memory(*sizes) / unit
+
+
+def _numbers_for_bytes(B, T, C, L, V, size, again):
+    """Activations and logits counted, and not multiplied by their bytes."""
+    model = _bytes(0, T, C, L, V, size, again)
+    return model + _bytes(B, T, C, L, V, 1, again) - _bytes(0, T, C, L, V, 1, again)
 
 
 def _logits_once(B, T, C, L, V, size, again):
@@ -63,19 +83,67 @@ memory = Exercise(
     ),
     mistakes=(
         Mistake(
-            _everything_narrow,
+            _weighing(12, 6),
             "with size 2 you halved weights and moments too. The weights stay float32 "
             "and so do the moments, 12 bytes; the copies of 2 bytes come on top.",
         ),
         Mistake(
-            _no_copies,
+            _weighing(12, 12),
             "in mixed precision the 16-bit copies of the weights exist beside the "
             "float32 ones: 14 bytes a weight, not 12.",
         ),
         Mistake(
-            _gradients_too,
+            _weighing(16, 18),
             "you counted the gradients of the weights. At the peak, where backward "
             "begins, there are none yet: weights and two moments make 12 bytes.",
+            also=(_weighing(16, 16),),
+        ),
+        Mistake(
+            _weighing(12, 10),
+            "with size 2 the float32 weights, the masters, are missing: they stay "
+            "beside the copies, 4 + 2 bytes, and the moments take 8.",
+        ),
+        Mistake(
+            _weighing(8, 10),
+            "Adam has two moments, of the gradient and of its square: 8 bytes a "
+            "weight beside the weight's own 4.",
+            also=(_weighing(8, 8), _weighing(8, 6)),
+        ),
+        Mistake(
+            _weighing(4, 2),
+            "Adam's moments are missing: two numbers of 4 bytes for each weight.",
+            also=(_weighing(4, 4), _weighing(4, 6)),
+        ),
+        Mistake(
+            _in(1e9),
+            "the account is asked for in bytes: yours is in kB, MB or GB, or in KiB, "
+            "MiB or GiB.",
+            also=tuple(map(_in, (1e6, 1e3, 2**30, 2**20, 2**10))),
+        ),
+        Mistake(
+            _numbers_for_bytes,
+            "activations and logits are counted in numbers, not in bytes: each has "
+            "`size` bytes.",
+        ),
+        Mistake(
+            _less(lambda B, T, C, L, V, again: (2 * B * T * C, 0)),
+            "the arrays outside the blocks are missing: the last norm and the output "
+            "layer keep one (B, T, C) each.",
+        ),
+        Mistake(
+            _less(lambda B, T, C, L, V, again: (0, 13 * C * L + 2 * C)),
+            "parameters are missing: biases and norms, 13 C in each block and 2 C "
+            "after them.",
+            also=(_less(lambda B, T, C, L, V, again: (0, 13 * C * L)),),
+        ),
+        Mistake(
+            _less(lambda B, T, C, L, V, again: (0, T * C)),
+            "parameters are missing: the table of places, T C.",
+        ),
+        Mistake(
+            _less(lambda B, T, C, L, V, again: (0, -V * C)),
+            "the output layer has no weights of its own: it is the table of tokens, "
+            "V C, which counts once.",
         ),
         Mistake(
             _logits_once,
@@ -131,10 +199,20 @@ def _cut_off(x, exponent, fraction):
     return _overflowed(np.trunc(x / spacing) * spacing, x, exponent, fraction)
 
 
+def _floored(x, exponent, fraction):
+    spacing = _spacing(x, exponent, fraction)
+    return _overflowed(np.floor(x / spacing) * spacing, x, exponent, fraction)
+
+
 def _ties_away(x, exponent, fraction):
     spacing = _spacing(x, exponent, fraction)
     whole = np.floor(np.abs(x) / spacing + 0.5)
     return _overflowed(np.copysign(whole * spacing, x), x, exponent, fraction)
+
+
+def _ties_up(x, exponent, fraction):
+    spacing = _spacing(x, exponent, fraction)
+    return _overflowed(np.floor(x / spacing + 0.5) * spacing, x, exponent, fraction)
 
 
 def _flushed(x, exponent, fraction):
@@ -147,9 +225,37 @@ def _no_bottom(x, exponent, fraction):
     return _overflowed(np.rint(x / spacing) * spacing, x, exponent, fraction)
 
 
+def _shifted(of_x=0, of_lowest=0, of_largest=0):
+    """With another exponent of x, or other limits."""
+
+    def round_to(x, exponent, fraction):
+        lowest = 2 - 2 ** (exponent - 1) + of_lowest
+        spacing = 2.0 ** (np.maximum(np.frexp(x)[1] - 1 + of_x, lowest) - fraction)
+        y, largest = np.rint(x / spacing) * spacing, _limits(exponent, fraction)[1]
+        too_large = np.abs(y) > largest * 2.0**of_largest
+        return np.where(too_large, np.copysign(np.inf, x), y)
+
+    return round_to
+
+
+def _endless(x, exponent, fraction):
+    spacing = _spacing(x, exponent, fraction)
+    return np.rint(x / spacing) * spacing
+
+
 def _saturated(x, exponent, fraction):
     largest = _limits(exponent, fraction)[1]
     return np.clip(_round_to(x, exponent, fraction), -largest, largest)
+
+
+def _compared_too_early(x, exponent, fraction):
+    too_large = np.abs(x) > _limits(exponent, fraction)[1]
+    return np.where(too_large, np.copysign(np.inf, x), _endless(x, exponent, fraction))
+
+
+def _sign_lost(x, exponent, fraction):
+    y = _endless(x, exponent, fraction)
+    return np.where(np.abs(y) > _limits(exponent, fraction)[1], np.inf, y)
 
 
 def _drawn(low, high, seed):
@@ -183,9 +289,37 @@ round_to = Exercise(
             "np.rint.",
         ),
         Mistake(
+            _floored,
+            "you always rounded down, as np.floor does. Round to the nearest: np.rint.",
+        ),
+        Mistake(
             _ties_away,
             "ties go away from 0 in yours. In the middle of two numbers the even one "
             "wins, as np.rint does: 2,049 is 2,048 in float16.",
+        ),
+        Mistake(
+            _ties_up,
+            "ties go up in yours: adding a half and np.floor does so. In the middle of "
+            "two numbers the even one wins, as np.rint does.",
+        ),
+        Mistake(
+            _shifted(of_x=1),
+            "one bit too few: frexp's x is m 2^e with m from 1/2 on, not from 1, so "
+            "the exponent here is np.frexp(x)[1] - 1.",
+        ),
+        Mistake(
+            _shifted(of_x=-1),
+            "one bit too many: `fraction` bits stand behind the leading 1, so the "
+            "spacing is 2 to the power (exponent of x - fraction).",
+        ),
+        Mistake(
+            _shifted(of_lowest=-1),
+            "your subnormal numbers are twice as dense: below the normal numbers the "
+            "exponent stays at 1 - bias, as in the smallest of them, not at -bias.",
+        ),
+        Mistake(
+            _shifted(of_lowest=-1, of_largest=1),
+            "your bias is one too large: it is 2^(exponent - 1) - 1, 15 in float16.",
         ),
         Mistake(
             _flushed,
@@ -198,9 +332,23 @@ round_to = Exercise(
             "the spacing gets no finer.",
         ),
         Mistake(
+            _endless,
+            "nothing is too large in yours: what rounds to more than the largest "
+            "number, 65,504 in float16, must become infinite.",
+        ),
+        Mistake(
             _saturated,
             "what is too large becomes the largest number in yours; it must become "
             "infinite, with its sign.",
+        ),
+        Mistake(
+            _compared_too_early,
+            "round first, then compare: 65,519 is more than 65,504, and rounds to it.",
+        ),
+        Mistake(
+            _sign_lost,
+            "-1,000,000 has become plus infinity: np.copysign(np.inf, x) keeps the "
+            "sign.",
         ),
     ),
     hints=(
@@ -210,190 +358,4 @@ round_to = Exercise(
         "At the end: larger than (2 - 2^-fraction) 2^bias? Then np.copysign(inf, x).",
     ),
     tolerance=0.0,
-)
-
-
-# ---- 19.unscaled --------------------------------------------------------------------
-
-
-def _shares(counts):
-    return (counts / counts.sum()).astype("float32")
-
-
-def _with_shares(gradients, shares, scale):
-    total = (gradients.astype("float32") * shares[:, None]).sum(0)
-    return total / np.float32(scale), bool(np.isfinite(total).all())
-
-
-def _unscaled(gradients, counts, scale):
-    return _with_shares(gradients, _shares(counts), scale)
-
-
-def _not_weighted(gradients, counts, scale):
-    even = np.full(len(counts), 1 / len(counts), "float32")
-    return _with_shares(gradients, even, scale)
-
-
-def _still_scaled(gradients, counts, scale):
-    return _with_shares(gradients, _shares(counts), 1)
-
-
-def _divided_in_float16(gradients, counts, scale):
-    with np.errstate(all="ignore"):
-        small = (gradients / np.float32(scale)).astype("float16")
-    total = _with_shares(small, _shares(counts), 1)[0]
-    return total, bool(np.isfinite(total).all())
-
-
-def _added_in_float16(gradients, counts, scale):
-    with np.errstate(all="ignore"):
-        total = (gradients * counts[:, None].astype("float16")).sum(0, dtype="float16")
-    total = total.astype("float32") / np.float32(counts.sum())
-    return total / np.float32(scale), bool(np.isfinite(total).all())
-
-
-def _never_skips(gradients, counts, scale):
-    return _unscaled(gradients, counts, scale)[0], True
-
-
-# Whole numbers and shares with a power of 2 below: float32 has all sums exactly.
-def _gradients(parts, size, seed):
-    drawn = np.random.default_rng([19, seed]).integers(-200, 200, (parts, size))
-    return drawn.astype("float16")
-
-
-def _by_hand():
-    return np.float16([[4, 8], [8, -4]]), np.array([3, 1]), 4.0
-
-
-def _tiny():
-    return np.float16([[2**-10], [3 * 2**-10]]), np.array([1, 3]), 2.0**16
-
-
-def _large_ones():
-    return np.float16([[60000, 50016, 1], [60000, 40000, 2]]), np.array([9, 7]), 1024.0
-
-
-def _overflow():
-    gradients = _gradients(2, 3, 5)
-    gradients[1, 2] = np.inf
-    return gradients, np.array([4, 4]), 65536.0
-
-
-unscaled = Exercise(
-    name="19.unscaled",
-    task="The gradient of the whole batch from its parts' scaled float16 gradients.",
-    solution=_unscaled,
-    cases=(
-        Case("3 and 1 targets", _by_hand),
-        Case("3 parts", lambda: (_gradients(3, 6, 1), np.array([4, 1, 3]), 64.0)),
-        Case("one part", lambda: (_gradients(1, 4, 2), np.array([8]), 2.0), "edge"),
-        Case("tiny when divided", _tiny, "edge"),
-        Case("nearly too large", _large_ones, "edge"),
-        Case("an overflow", _overflow, "edge"),
-    ),
-    mistakes=(
-        Mistake(
-            _not_weighted,
-            "you took the mean of the parts' means. Each part counts by its share of "
-            "the targets, counts / counts.sum().",
-        ),
-        Mistake(
-            _still_scaled,
-            "the scale is still in it: divide by `scale`, in float32.",
-        ),
-        Mistake(
-            _divided_in_float16,
-            "you divided in float16, where what the scale had saved vanishes again. "
-            "First .astype('float32'), then divide.",
-        ),
-        Mistake(
-            _added_in_float16,
-            "you added in float16, which overflows or loses digits. First "
-            ".astype('float32').",
-        ),
-        Mistake(
-            _never_skips,
-            "you step although a gradient is infinite: such a step must be skipped.",
-        ),
-    ),
-    hints=(
-        "Three things in the right order: widen, add up with shares, divide.",
-        "Shares are counts / counts.sum(); as a column they go with (P, N).",
-        "It may step where np.isfinite(total).all().",
-    ),
-    tolerance=0.0,
-)
-
-
-# ---- 19.best_segment ----------------------------------------------------------------
-
-
-def _held(n, a, k):
-    return -(-n // k) + a * k
-
-
-def _best_segment(n, a):
-    held = [_held(n, a, k) for k in range(1, n + 1)]
-    return held.index(min(held)) + 1, min(held)
-
-
-def _root_of_n(n, a):
-    k = max(round(n**0.5), 1)
-    return k, _held(n, a, k)
-
-
-def _rounded_root(n, a):
-    k = min(max(round((n / a) ** 0.5), 1), n)
-    return k, _held(n, a, k)
-
-
-def _divided_down(n, a):
-    held = [n // k + a * k for k in range(1, n + 1)]
-    return held.index(min(held)) + 1, min(held)
-
-
-def _one_array_inside(n, a):
-    return _best_segment(n, 1)
-
-
-best_segment = Exercise(
-    name="19.best_segment",
-    task="The segment length that keeps the fewest arrays, and how many: (k, m).",
-    solution=_best_segment,
-    cases=(
-        Case("16 layers of 1", lambda: (16, 1)),
-        Case("GPT-2: 12 of 16", lambda: (12, 16)),
-        Case("96 of 16: two are best", lambda: (96, 16)),
-        Case("50 of 3", lambda: (50, 3)),
-        Case("7 of 1", lambda: (7, 1)),
-        Case("one layer", lambda: (1, 5), "edge"),
-    ),
-    mistakes=(
-        Mistake(
-            _one_array_inside,
-            "you counted one array a layer while a segment is computed again; there "
-            "are `a` of each of its layers.",
-        ),
-        Mistake(
-            _root_of_n,
-            "the root of n is best for a = 1 alone: with more arrays inside, segments "
-            "should be shorter.",
-        ),
-        Mistake(
-            _rounded_root,
-            "you rounded the root of n / a. Segments come in whole numbers, and the "
-            "best one, or the smallest of several, may lie beside it: try them all.",
-        ),
-        Mistake(
-            _divided_down,
-            "n // k forgets the last, shorter segment: its input is kept too, so the "
-            "number of segments is rounded up.",
-        ),
-    ),
-    hints=(
-        "Write a function of k that counts: segments, and arrays inside one segment.",
-        "There are ⌈n / k⌉ segments: -(-n // k) in Python.",
-        "held.index(min(held)) is the first of the best, for k = 1, 2, … n.",
-    ),
 )
