@@ -14,7 +14,7 @@ import minibig as mb
 from minibig import backend, data, kernels, models, optim, training
 from minibig import functional as F
 from minibig.autograd import mode
-from minibig.kernels import emulator
+from minibig.kernels import emulator, parameters
 from minibig.ops import elementwise
 from minibig.optim.clip import grad_norm
 from minibig.tensor import apply
@@ -295,3 +295,30 @@ def test_loss_scale_is_taken_off_in_one_launch_and_after_one_wait(gpu, loaded):
         losses.append(history.loss)
     np.testing.assert_allclose(*losses, rtol=1e-2)
     assert loaded.count("gradient_scale") == loaded.count("adam") == 3
+
+
+# ---- casts --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_weights_and_gradients_are_cast_in_one_launch_each(kind, gpu, loaded):
+    dtype = dtype_of(kind)
+    x = [drawn(*s, seed=i) for i, s in enumerate(SHAPES)]
+    x[0].flat[0] = 1e6  # too large for float16, and seen
+    there = [backend.to_device(a, "cuda") for a in x]
+    there.append(backend.to_device(drawn(7, 40), "cuda").T)
+    narrow = parameters.cast(there, dtype)
+    wide = parameters.cast(narrow, "float32")
+    assert loaded == ["cast", "cast"]
+    with np.errstate(over="ignore"):
+        expected = [a.astype(dtype) for a in (*x, drawn(7, 40).T)]
+    for a, b, c in zip(narrow, expected, wide, strict=True):
+        np.testing.assert_array_equal(backend.to_device(a, "cpu"), b)
+        np.testing.assert_array_equal(backend.to_device(c, "cpu"), b.astype("float32"))
+
+
+def test_arrays_of_two_kinds_are_left_to_array_code(gpu, loaded):
+    arrays = [mb.ones(3, dtype=d, device="cuda").array for d in ("float32", "float64")]
+    assert parameters.cast(arrays, "float16") is None
+    assert parameters.cast(arrays[:1], "float64") is None
+    assert loaded == []

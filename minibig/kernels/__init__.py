@@ -53,7 +53,7 @@ time. All take 32 and 16 bits, `parameters` float32.
 | `columns` | sums over rows: the gradient of a bias | `columns.cuh` |
 | `embedding` | the table's gradient, by runs of equal ids | |
 | `dropout` | the mask, NumPy's bits | |
-| `parameters` | a step of Adam, norm and clipping of all gradients | `parameters.cuh` |
+| `parameters` | Adam, casts, norm and clipping of all gradients | `parameters.cuh` |
 
 **The rules for a `.cu` file.** All its kernels take the same template arguments, or
 none. It includes headers of this folder alone; number types and PTX are in `ptx.cuh`, a

@@ -18,6 +18,11 @@ _MMA = {(kind, w): AMPERE_ON for kind in ("float16", "bfloat16") for w in WIDTHS
 _HOPPER = {(kind, w): HOPPER for kind in ("float16", "bfloat16") for w in WIDTHS}
 _FUSED = {(kind,): ALL_CHIPS for kind in _KINDS}
 _NORM = {(kind, centre): ALL_CHIPS for kind in _KINDS for centre in ("true", "false")}
+_CAST = {
+    pair: ALL_CHIPS
+    for kind in _KINDS[1:]
+    for pair in (("float", kind), (kind, "float"))
+}
 
 # file → {template arguments: chips}
 CATALOGUE = {
@@ -43,6 +48,7 @@ CATALOGUE = {
     "column_sums.cu": _FUSED,
     "embedding_backward.cu": _FUSED,
     "adam.cu": _NO_TEMPLATE,
+    "cast.cu": _CAST,
     "gradient_norm.cu": _NO_TEMPLATE,
     "gradient_clip.cu": _NO_TEMPLATE,
 }

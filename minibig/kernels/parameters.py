@@ -1,4 +1,4 @@
-"""All parameters of a model in one launch: a step of Adam, clipping of the gradients.
+"""All parameters of a model in one launch: Adam, clipping, casts to and from 16 bits.
 
 The kernels read a table of addresses, which is made anew for each launch: gradients lie
 elsewhere in each step.
@@ -9,13 +9,14 @@ import numpy as np
 from ..backend import device_of, to_device
 from .kernel import load
 from .problem import address_of, ceil
-from .rows import contiguous, empty
+from .rows import NUMBERS, contiguous, empty
 
 CHUNK, BLOCK = 4096, 256  # numbers and threads of a block; as in parameters.cuh
 _PLACE = [("first", "i8"), ("size", "i8")]
 _FLOATS = ("shrink", "decay", "beta1", "rest1", "beta2", "rest2", "rate", "eps")
 ADAM = [*_PLACE, *((name, "u8") for name in "pgmv"), *((s, "f4") for s in _FLOATS)]
 GRADIENTS = [*_PLACE, ("g", "u8")]
+CAST = [*_PLACE, ("x", "u8"), ("y", "u8")]
 
 
 def is_served(*arrays):
@@ -71,6 +72,21 @@ def clip_gradients(gradients, norm, max_norm):
     if chunks:
         kernel = load("gradient_clip.cu")["gradient_clip"]
         kernel((chunks,), (BLOCK,), table, len(gradients), norm, max_norm)
+
+
+def cast(arrays, dtype):
+    """The arrays in another dtype, new ones; None where the kernel does not serve."""
+    names = {x.dtype.name for x in arrays}
+    pair = [NUMBERS.get(name) for name in (*names, np.dtype(dtype).name)]
+    if len(names) != 1 or None in pair:
+        return None
+    held = [contiguous(x) for x in arrays]
+    made = [empty(x, dtype=dtype) for x in held]
+    columns = {"x": [*map(address_of, held)], "y": [*map(address_of, made)]}
+    chunks, table = _table(CAST, held, columns)
+    if chunks:
+        load("cast.cu", *pair)["cast"]((chunks,), (BLOCK,), table, len(held))
+    return made
 
 
 def _table_of_gradients(arrays):

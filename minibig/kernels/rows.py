@@ -41,5 +41,7 @@ def contiguous(x, like=None):
     if x is None:
         return None
     dtype = x.dtype if like is None else like.dtype
+    if x.flags.c_contiguous and x.dtype == dtype:  # two calls of CuPy less
+        return x
     found = array_module(x).ascontiguousarray(x, dtype=dtype)
     return found.reshape(x.shape)  # NumPy's has one axis at least

@@ -18,6 +18,8 @@ import numpy as np
 
 from .. import checks
 from ..autograd import mode
+from ..backend import use_kernel
+from ..kernels import parameters as kernel
 from ..ops.elementwise import cast
 from ..tensor import Tensor, apply
 
@@ -85,15 +87,16 @@ class Precision:
         return nullcontext() if self.dtype is None else lowered(self.model, self.dtype)
 
     def inputs(self, batch):
-        """A batch's Tensors in this precision; the last, the targets, as they are."""
+        """A batch's Tensors in this precision; the last, the targets, as they are,
+        unless it is alone, the input too."""
         if self.dtype is None:
             return batch
-        *inputs, targets = batch
+        inputs, targets = (batch[:-1], batch[-1:]) if len(batch) > 1 else (batch, ())
         inputs = (
             apply(cast, x, dtype=self.dtype) if x.is_floating_point() else x
             for x in inputs
         )
-        return *inputs, targets
+        return *inputs, *targets
 
     def backward(self, loss, share):
         """Adds `share` of the loss's gradient, times the scale, in float32."""
@@ -101,9 +104,11 @@ class Precision:
             (loss if share == 1 else loss * share).backward()
             return
         (loss.float() * (share * self.scale)).backward()
-        for p in self.model.parameters():
-            if p.grad is not None and p.grad.dtype == self.dtype:
-                p.grad = Tensor(p.grad.array.astype("float32"))
+        grown = [p for p in self.model.parameters() if p.grad is not None]
+        grown = [p for p in grown if p.grad.dtype == self.dtype]
+        arrays = [p.grad.array for p in grown]
+        for p, array in zip(grown, _cast(arrays, "float32"), strict=True):
+            p.grad = Tensor(array)
 
     def update(self, norm):
         """Whether the optimizer may step: not where the norm of the gradients is not
@@ -140,6 +145,12 @@ def _bfloat16(model):
         ) from error
 
 
+def _cast(arrays, dtype):
+    """The arrays in another dtype; on a GPU by one kernel where it can."""
+    served = kernel.cast(arrays, dtype) if arrays and use_kernel(arrays[0]) else None
+    return [x.astype(dtype) for x in arrays] if served is None else served
+
+
 @contextmanager
 def lowered(model, dtype="float16"):
     """Within it the floating parameters of `model` are copies of 16 bits.
@@ -151,8 +162,9 @@ def lowered(model, dtype="float16"):
     before, mode.bfloat16 = mode.bfloat16, dtype == "bfloat16"
     try:
         with np.errstate(over="ignore"):  # a weight above 65,504: infinite, and seen
-            for p, array in masters:
-                p.array = array.astype(dtype)
+            copies = _cast([array for _, array in masters], dtype)
+        for (p, _), copy in zip(masters, copies, strict=True):
+            p.array = copy
         yield
     finally:
         mode.bfloat16 = before
