@@ -27,7 +27,7 @@ test: $(VENV)/ready-test
 
 # Attention's kernels at every length, width and mask; `make test` takes some of them.
 emulator-full: $(VENV)/ready-test
-	MINIBIG_EMULATOR=full $(ONE_THREAD) $(RUN) -m pytest -n 2 tests/test_kernels_emulated.py tests/test_kernels_mma.py
+	MINIBIG_EMULATOR=full $(ONE_THREAD) $(RUN) -m pytest -n 2 tests/test_kernels_emulated.py tests/test_kernels_mma.py tests/test_kernels_hopper.py
 
 demo: $(VENV)/ready-core
 	$(RUN) -m minibig demo

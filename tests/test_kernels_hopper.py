@@ -4,6 +4,8 @@ On the emulator, which knows wgmma and the copy engine as their manual has them,
 a GPU of compute capability 9.0.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 import test_kernels_emulated as rungs
@@ -35,14 +37,16 @@ CASES = [
     Case(127, 300, 80, "causal", (2, 2, 1), "some", "float16"),
     Case(150, 65, 96, "before", (1, 2, 2), "none", "bfloat16"),
 ]
-if FULL:
+if FULL:  # sights and types take turns
     lengths = (1, 2, 33, 63, 127, 128, 129, 200, 257, 600)
+    sights = (("all", "some"), ("causal", "none"), ("after", "whole"))
+    turns = itertools.cycle(itertools.product(sights, ("float16", "bfloat16")))
     CASES = [
-        Case(t, s, width, sight, (2, 2, 1), padding, kind)
-        for t in lengths for s in lengths for width in WIDTHS
-        for sight, padding in (("all", "some"), ("causal", "none"), ("after", "whole"))
-        for kind in ("float16", "bfloat16")
-    ]  # fmt: skip
+        Case(*sizes, sight, (2, 2, 1), padding, kind)
+        for sizes, ((sight, padding), kind) in zip(
+            itertools.product(lengths, lengths, WIDTHS), turns, strict=False
+        )
+    ]
 
 
 @pytest.fixture(autouse=True)
