@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from . import backend, checks
+from .arguments import known_bounds
 from .creation import shape_of, tensor
 from .operators import promote
 from .ops import indexing, matmul, shape
@@ -193,8 +194,11 @@ def gather(x, dim, index):
                 f"gather: shapes {x.shape} and {array.shape} differ outside dim {dim}"
             )
     length = x.shape[axis]
-    if array.size and not -length <= int(array.min()) <= int(array.max()) < length:
-        raise IndexError(f"gather: an index lies outside 0 … {length - 1}")
+    bounds = known_bounds(index)  # for a look at the array a GPU must be waited for
+    known = bounds and -length <= bounds[0] and bounds[2] < length
+    if array.size and not known:
+        if not -length <= int(array.min()) <= int(array.max()) < length:
+            raise IndexError(f"gather: an index lies outside 0 … {length - 1}")
     return apply(indexing.gather, x, axis=axis, index=array)
 
 

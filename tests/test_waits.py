@@ -161,6 +161,27 @@ def test_rows_are_added_up_precisely(strict):
     np.testing.assert_allclose(found.get(), exact, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("pick", [
+    lambda x, ids: x[ids], lambda x, ids: x[:, ids[0] % 4],
+    lambda x, ids: x.T[:2].gather(1, ids),
+], ids=["rows", "columns", "gather"])  # fmt: skip
+def test_picking_by_ids_waits_neither_way(strict, pick):
+    numbers, ids = (
+        np.random.default_rng(0).standard_normal((6, 4)),
+        [[0, 5, 5], [3, 0, 5]],
+    )
+    gradients = []
+    for device in ("cpu", "cuda"):
+        x = mb.tensor(numbers, dtype="float32", device=device, requires_grad=True)
+        places = mb.tensor(ids, device=device)
+        with watched() as seen:
+            y = pick(x, places)
+            (y * y).sum().backward()
+        assert seen.waits == []
+        gradients.append(x.grad.numpy())
+    np.testing.assert_allclose(*gradients, rtol=1e-6)
+
+
 def test_evaluation_waits_once(strict):
     model = nn.Linear(3, 2).to("cuda")
     x = np.ones((20, 3), np.float32)

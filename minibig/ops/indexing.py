@@ -43,9 +43,10 @@ def gather(x, *, axis, index):
 
 def add_at(places, values, size):
     """An array of `size` zeros with `values` added at `places`, repeats and all."""
-    xp = array_module(values)
-    total = xp.bincount(places.ravel(), values.ravel(), size)
-    return total.astype(values.dtype)
+    places = places.ravel()
+    if array_module(values) is not np:  # CuPy's bincount waits for the largest place
+        return add_rows(places, values.reshape(-1, 1), size).ravel()
+    return np.bincount(places, values.ravel(), size).astype(values.dtype)
 
 
 def embedding(weight, *, ids):
