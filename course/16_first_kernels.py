@@ -1299,23 +1299,23 @@ for width in (1, 50, 1000):
 # neighbouring columns, so the loads coalesce. But for 1,024 columns these are 1,024
 # threads, 4 blocks of 256, and 128 of the 132 multiprocessors have nothing to do.
 # Let several blocks share a column, and they must add up what they have: by
-# `atomicAdd`, with other bits each time, or in two stages. Here is how the library's
-# first stage does it:
+# `atomicAdd`, with other bits each time, or in two stages. Here is how the library does
+# it, for these gradients and for that of every bias in a linear layer:
 
 # %%
 # NBVAL_CHECK_OUTPUT
 from minibig.kernels import read
 
-text = read("norm_backward.cu").text
-begin = text.index("__global__ void norm_parts")
-print(text[begin : text.index("\n}", begin) + 2])
+text = read("column_sums.cu").text
+begin = text.index("// The sum of what the block's threads")
+print(text[begin : text.index("#line", begin)])
 
 # %% [markdown]
 # A block takes 32 columns, and its 8 warps every 8th row of its share of the rows; the
-# 32 lanes read 128 bytes side by side. Then, in shared memory, the first two warps add
-# up what the eight have. There are as many shares of rows as `gridDim.y` says, at most
-# 128, and the second kernel, `norm_parameters`, adds up these parts, always in the same
-# order. What that costs for 8,192 rows and 1,024 columns:
+# 32 lanes read 128 bytes side by side. Then, in shared memory, `over_warps` adds up what
+# the eight warps have. There are as many shares of rows as `gridDim.y` says, at most
+# 128, and a second kernel adds up these parts by the same function, always in the same
+# order. What that costs a layer norm of 8,192 rows and 1,024 columns:
 
 # %%
 # NBVAL_CHECK_OUTPUT
