@@ -194,10 +194,11 @@ def gather(x, dim, index):
                 f"gather: shapes {x.shape} and {array.shape} differ outside dim {dim}"
             )
     length = x.shape[axis]
-    bounds = known_bounds(index)  # for a look at the array a GPU must be waited for
-    known = bounds and -length <= bounds[0] and bounds[2] < length
-    if array.size and not known:
-        if not -length <= int(array.min()) <= int(array.max()) < length:
+    if array.size:  # a GPU must be waited for where nothing is known
+        bounds = known_bounds(index)
+        if not bounds or bounds[0] < -length or bounds[2] >= length:
+            bounds = int(array.min()), 0, int(array.max())
+        if bounds[0] < -length or bounds[2] >= length:
             raise IndexError(f"gather: an index lies outside 0 … {length - 1}")
     return apply(indexing.gather, x, axis=axis, index=array)
 
