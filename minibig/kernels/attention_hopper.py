@@ -54,14 +54,13 @@ class Hopper(Mma):
         tiles, settings = ceil(p.queries, ROWS), (*p.sizes[:4], p.offset, p.scale)
         numbers = p.empty((p.batch, p.heads, 2, tiles * ROWS), "float32")
         dq, dk, dv = (p.empty(_turned(x).shape) for x in (q, k, v))
-        out, dout = (contiguous(_turned(x)) for x in (out, dout))
-        arrays = q, k, v, self.readable(_turned(dout))
+        out, arrays = contiguous(_turned(out)), (q, k, v, dout)
         shared = _bytes(p, 2 * ROWS + 6 * OTHERS)
         kernels = self._load("backward", p)
         kernels["attention_hopper_dq"](
             (tiles, p.heads, p.batch), (THREADS,),
             *map(TensorMap, arrays, (ROWS, OTHERS, OTHERS, ROWS)),
-            mask, out, dout, lse, numbers, dq, *settings, shared=shared,
+            mask, out, lse, numbers, dq, *settings, shared=shared,
         )  # fmt: skip
         kernels["attention_hopper_dkv"](
             (ceil(p.keys, ROWS), p.kv_heads, p.batch), (THREADS,),

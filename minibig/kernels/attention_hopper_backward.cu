@@ -14,8 +14,8 @@
 //
 // Shapes    q, dout (B, H, T, D) and k, v (B, G, S, D), float16 or bfloat16, as tensor
 //           maps with boxes of 64 columns and 128 rows (of what a block owns) or 64 (of
-//           what it walks through); out, dout, dq (B, T, H, D); dk, dv (B, S, G, D);
-//           mask (B, S) or null; lse (B, H, T), numbers (B, H, 2, 128 ⌈T/128⌉), float:
+//           what it walks through); out, dq (B, T, H, D); dk, dv (B, S, G, D); mask
+//           (B, S) or null; lse (B, H, T), numbers (B, H, 2, 128 ⌈T/128⌉), float:
 //           lse as a power of two, and Δ. scale > 0; D is 32, 64, 80, 96 or 128
 // Thread    of 2 of the block's own rows (`mma.cuh`: g and g + 8 of its warp's 16),
 //           with a quarter of their columns; thread 256 fetches, in dkv its whole warp
@@ -114,20 +114,51 @@ __device__ __forceinline__ void times(float (&dp)[1][OTHERS / 8][4],
     dp[0][n / 4][n % 4] = p[0][n / 4][n % 4] * (dp[0][n / 4][n % 4] - mean[n % 4 / 2]);
 }
 
+// Σ_d dO out of the warp's row g + 8 half, dO in registers.
+template <int D, typename Number>
+__device__ __forceinline__ float dot_own_row(const unsigned (&dout)[D / 16][4],
+                                             const Number* out, int half) {
+  float sum = 0;
+#pragma unroll
+  for (int n = 0; n < D / 8; n++) {  // a pair in 8 columns
+    const unsigned x = dout[n / 2][half + n % 2 * 2];
+    const unsigned y = *(const unsigned*)(out + 8 * n + lane_column());
+    const Number left[2] = {{(unsigned short)x}, {(unsigned short)(x >> 16)}};
+    const Number right[2] = {{(unsigned short)y}, {(unsigned short)(y >> 16)}};
+    sum += to_float(left[0]) * to_float(right[0]);
+    sum += to_float(left[1]) * to_float(right[1]);
+  }
+  return row_sum(sum);
+}
+
 // What each of the first 256 threads does in dq: 2^(scale_2 s - total) are its weights.
+// out, dq, lse and numbers begin with the warp's first row, `rows` are left.
 template <typename Number, int D>
 __device__ __forceinline__ void compute_dq(Tiles<Number, D>& tiles, const bool* mask,
-                                           const float (&total)[2],
-                                           const float (&mean)[2], Number* dq,
-                                           int step, int first, int count, int rows,
+                                           const Number* out, const float* lse,
+                                           float* numbers, Number* dq, int step,
+                                           int padded, int first, int count, int rows,
                                            int S, int offset, float scale) {
   float sum[1][PADDED<D> / 8][4] = {}, s[1][OTHERS / 8][4], dp[1][OTHERS / 8][4];
   unsigned q[D / 16][4], dout[D / 16][4], ds[1][OTHERS / 16][4];
+  float total[2], mean[2] = {};  // no keys: no tiles come, and no mean is wanted
   bool here = true;
   if (count > 0) {
     here = barrier_wait(&tiles.own_full, 0);
     load_own_rows<D>(q, tiles.own[0]);
     load_own_rows<D>(dout, tiles.own[1]);
+  }
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    const int row = 8 * half + lane_row(), last = min(row, rows - 1);
+    if (count > 0)
+      mean[half] = dot_own_row<D>(dout, out + (long long)last * step, half);
+    total[half] = lse_2(lse[last]);
+    if (lane_column() > 0) continue;
+    numbers[row] = row < rows ? total[half] : INFINITE;
+    numbers[padded + row] = row < rows ? mean[half] : 0;
+  }
+  if (count > 0) {
     begin(tiles, q, dout, 0, here, s[0], dp[0]);
     wgmma_wait<0>();
     weigh(s, total, mask, first, 0, S, offset, scale * LOG2_E);
@@ -159,10 +190,9 @@ __device__ __forceinline__ void compute_dq(Tiles<Number, D>& tiles, const bool* 
 template <typename Number, int D>
 __global__ void __launch_bounds__(384, 1) attention_hopper_dq(
     const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k,
-    const __grid_constant__ TensorMap v, const __grid_constant__ TensorMap dout_map,
-    const bool* mask, const Number* out, const Number* dout, const float* lse,
-    float* numbers, Number* dq, int heads, int kv_heads, int T, int S, int offset,
-    float scale) {
+    const __grid_constant__ TensorMap v, const __grid_constant__ TensorMap dout,
+    const bool* mask, const Number* out, const float* lse, float* numbers, Number* dq,
+    int heads, int kv_heads, int T, int S, int offset, float scale) {
   DYNAMIC_SHARED(char, memory);
   Tiles<Number, D>& tiles = at_block<Tiles<Number, D>>(memory);
   const int first = (gridDim.x - 1 - blockIdx.x) * OWN;
@@ -175,25 +205,14 @@ __global__ void __launch_bounds__(384, 1) attention_hopper_dq(
     set_registers_up<240>();
     const int own = first + warp_in_block() * 16;  // the warp's first row
     const int padded = gridDim.x * OWN;
-    float total[2], mean[2];
-    for (int half = 0; half < 2; half++) {
-      const int t = own + 8 * half + lane_row();
-      const long long last = min(t, T - 1);
-      const long long row = (blockIdx.z * (long long)T + last) * heads + head;
-      mean[half] = row_dot<D>(out + row * D, dout + row * D);
-      total[half] = lse_2(lse[of_all * T + last]);
-      if (lane_column() > 0) continue;
-      float* own_total = numbers + of_all * 2 * padded + t;
-      own_total[0] = t < T ? total[half] : INFINITE;
-      own_total[padded] = t < T ? mean[half] : 0;
-    }
     const long long row = ((long long)blockIdx.z * T + own) * heads + head;
-    compute_dq(tiles, mask_of(mask, blockIdx.z, S), total, mean, dq + row * D,
-               heads * D, own, count, T - own, S, offset, scale);
+    compute_dq(tiles, mask_of(mask, blockIdx.z, S), out + row * D,
+               lse + of_all * T + own, numbers + of_all * 2 * padded + own, dq + row * D,
+               heads * D, padded, own, count, T - own, S, offset, scale);
   } else {
     set_registers_down<24>();
     if (threadIdx.x > COMPUTING || count == 0) return;
-    fetch_own(tiles, q, dout_map, first, head);
+    fetch_own(tiles, q, dout, first, head);
     for (int j = 0; j < count; j++) {
       const int stage = j % STAGES;
       if (!barrier_wait(&tiles.free[stage], j / STAGES % 2 ^ 1)) return;
@@ -271,7 +290,7 @@ __device__ __forceinline__ void compute_dkv(Tiles<Number, D>& tiles, const bool*
 template <typename Number, int D>
 __global__ void __launch_bounds__(384, 1) attention_hopper_dkv(
     const __grid_constant__ TensorMap q, const __grid_constant__ TensorMap k,
-    const __grid_constant__ TensorMap v, const __grid_constant__ TensorMap dout_map,
+    const __grid_constant__ TensorMap v, const __grid_constant__ TensorMap dout,
     const bool* mask, const float* numbers, Number* dk, Number* dv, int heads,
     int kv_heads, int T, int S, int offset, float scale) {
   DYNAMIC_SHARED(char, memory);
@@ -305,7 +324,7 @@ __global__ void __launch_bounds__(384, 1) attention_hopper_dkv(
         tiles.numbers[stage][1][i] = from[padded + i];
       }
       if (lane == 0)
-        fetch_others(tiles, q, dout_map, start, head, stage);
+        fetch_others(tiles, q, dout, start, head, stage);
       else
         barrier_arrive(&tiles.full[stage]);
     }
