@@ -13,7 +13,7 @@ from . import functional, optim, threads
 from .backend import matmul
 from .models import GPT, GPTConfig
 from .tensor import Tensor
-from .training import next_token_loss
+from .training import DataParallel, next_token_loss, usable_processes
 
 SECONDS = 0.4  # for each number
 SIDE = 1024  # of the matrices
@@ -31,11 +31,20 @@ def table():
     if importlib.util.find_spec("torch"):
         columns[f"PyTorch, {cores}"] = theirs, cores
     lines = [f"{'float32':<40}" + "".join(f"{name:>14}" for name in columns)]
+    last = _of_processes(usable_processes())  # PyTorch's threads survive no copy
     results = [tasks(count) for tasks, count in columns.values()]
     for row in zip(*results, strict=True):
         cells = "".join(f"{value:>14,.1f}" for _, value in row)
         lines.append(f"{row[0][0]:<40}{cells}")
-    return "\n".join(lines)
+    return "\n".join(lines + last)
+
+
+def _of_processes(count):
+    """A line on what `train` does by default, where it takes several processes."""
+    if count == 1:
+        return []
+    task, rate = shared(count)
+    return [f"{task}, as `train` does it here, by {count} processes: {rate:,.1f}"]
 
 
 def ours(count):
@@ -62,17 +71,24 @@ def _ours():
         ).sum().backward()
 
     yield _attention(attend)
+    yield shared(1)
+
+
+def shared(processes):
+    """(task, rate) of training by several processes, as `train` does by default."""
     model = GPT(CONFIG)
     optimizer = optim.AdamW(model.parameters(), lr=1e-3)
+    rng = np.random.default_rng(0)
     ids = rng.integers(0, CONFIG.vocab_size, (BATCH, CONFIG.context_length))
 
     def step():
         optimizer.zero_grad()
-        next_token_loss(model, ids, ids).backward()
+        parallel.backward(ids, ids)
         optim.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
-    yield _training(step)
+    with DataParallel(model, next_token_loss, processes) as parallel:
+        return _training(step)
 
 
 def theirs(count):

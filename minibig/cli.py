@@ -31,7 +31,8 @@ def main(arguments=None):
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *place: _fail(message)
             code = options.run(options)
-        sys.stdout.flush()  # here, where a closed pipe is caught
+        if sys.stdout is not None:  # as under pythonw
+            sys.stdout.flush()  # here, where a closed pipe is caught
         return code
     except UsageError as error:
         _fail(error)

@@ -238,6 +238,7 @@ def run(preset, folder, text, options):
     """The Trained of a run in `folder`, whose results are printed."""
     from . import recipes
     from .training import HelperError, usable_processes
+    from .training.data_parallel import check_shareable
     from .training.resume import OtherRunError
 
     with _one_sentence(
@@ -247,10 +248,12 @@ def run(preset, folder, text, options):
         device = check_device(options.device)
         precision = getattr(options, "precision", "fp32")  # demo has no such option
         processes = options.processes or usable_processes(device)
-        if precision == "fp16":
-            if (options.processes or 1) > 1:
+        if (options.processes or 1) > 1:
+            with _one_sentence(ValueError):
+                check_shareable("--processes", options.processes, device)
+            if precision == "fp16":
                 raise UsageError("--precision fp16 runs in one process: --processes 1")
-            processes = 1
+        processes = 1 if precision == "fp16" else processes
         if precision == "bf16" and device == "cpu":
             raise UsageError("--precision bf16 needs --device cuda: NumPy has no bf16")
         check_folder(folder)

@@ -148,9 +148,8 @@ def choose(logits, rng, temperature=1.0, top_k=None, top_p=None):
         )
     if temperature == 0:
         return logits.argmax(-1)
-    scores = logits - logits.max(-1, keepdims=True)
-    with np.errstate(over="ignore"):  # a tiny temperature: -inf, probability 0
-        scores = scores / temperature
+    with np.errstate(over="ignore"):  # far below the largest: -inf, probability 0
+        scores = (logits - logits.max(-1, keepdims=True)) / temperature
     if top_k is not None and top_k < scores.shape[-1]:
         kth = np.sort(scores, axis=-1)[:, [-top_k]]
         scores = np.where(scores < kth, -np.inf, scores)

@@ -1,5 +1,6 @@
 """What all tests share: the devices, a fresh seed, and a count of what needs a GPU."""
 
+import signal
 import sys
 
 import pytest
@@ -36,6 +37,14 @@ def pytest_terminal_summary(terminalreporter):
 @pytest.fixture(autouse=True)
 def fresh_seed():
     mb.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def heard_interrupts():
+    """A shell's background job ignores Ctrl-C, and its children begin so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

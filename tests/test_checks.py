@@ -12,7 +12,7 @@ import pytest
 import minibig as mb
 from minibig import checks, data, models, nn, optim, training
 from minibig import functional as F
-from minibig.data import tales
+from minibig.data import dates, tales
 from minibig.training import metrics
 
 PACKAGE = str(Path(mb.__file__).parent)
@@ -220,7 +220,7 @@ CALLS = {
     "AvgPool2d": (nn.AvgPool2d, (2, 2, 0, False, True), {}),
     "Conv2d": (nn.Conv2d, (1, 1, 3, 1, "same"), {}),
     "LeNet()": (models.LeNet(models.LeNetConfig(4)), (mb.ones(1, 1, 4, 4),), {}),
-    "dates.encode": (data.dates.encode, (["5 May 2024"],), {}),
+    "dates.encode": (dates.encode, (["5 May 2024"],), {}),
     "clean_text": (data.clean_text, ("a b",), {"form": "NFC"}),
     "remove_boilerplate": (data.remove_boilerplate, (["a", "b"], 0.5), {}),
     "near_duplicates": (data.near_duplicates, (["a b", "a b"], 0.5, 2), {}),

@@ -14,6 +14,7 @@ import minibig as mb
 from minibig import nn, threads
 from minibig.training import (
     DataParallel,
+    HelperError,
     classification_loss,
     data_parallel,
     fit,
@@ -240,15 +241,15 @@ def test_weights_that_moved_are_refused(model):
 def test_failure_to_start_a_helper_leaves_nothing_behind(model, monkeypatch):
     array, made = model.head.weight.array, []
 
-    class Second(data_parallel._Helper):
+    class Second(data_parallel.Helper):
         def __init__(self, *arguments):
             made.append(1)
             if len(made) == 2:
                 raise OSError("no more processes")
             super().__init__(*arguments)
 
-    monkeypatch.setattr(data_parallel, "_Helper", Second)
-    with pytest.raises(OSError, match="no more processes"):
+    monkeypatch.setattr(data_parallel, "Helper", Second)
+    with pytest.raises(HelperError, match=r"cannot be started \(no more processes\)"):
         DataParallel(model, next_token_loss, 3)
     assert len(multiprocessing.active_children()) == 0
     assert model.head.weight.array is array
@@ -257,7 +258,11 @@ def test_failure_to_start_a_helper_leaves_nothing_behind(model, monkeypatch):
 def test_handler_of_sigterm_is_not_the_helpers(model, tmp_path):
     before = signal.signal(signal.SIGTERM, lambda *_: (tmp_path / "ran").touch())
     try:
-        DataParallel(model, next_token_loss).close()
+        with DataParallel(model, next_token_loss) as parallel:
+            process = parallel.helpers[0].process
+            process.terminate()
+            process.join(10)
+            assert process.exitcode == -signal.SIGTERM
     finally:
         signal.signal(signal.SIGTERM, before)
     assert not (tmp_path / "ran").exists()

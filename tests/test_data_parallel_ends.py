@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 from command_line import ROOT, refused
+from test_resume import Fresh
 
 import minibig as mb
 from minibig import nn, recipes
@@ -17,6 +19,7 @@ from minibig.training import (
     DataParallel,
     HelperError,
     classification_loss,
+    latest,
     usable_processes,
 )
 
@@ -63,6 +66,68 @@ def test_helpers_end_without_a_word_when_their_parent_is_killed(tmp_path):
     raise AssertionError("the helper goes on after its parent's end")
 
 
+# ---- Ctrl-C -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted_start(monkeypatch):
+    """Every process that starts meets a Ctrl-C."""
+    base = multiprocessing.process.BaseProcess
+    start = base.start
+
+    def start_and_interrupt(self):
+        start(self)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(base, "start", start_and_interrupt)
+
+
+def test_interrupt_while_a_helper_starts_leaves_none(interrupted_start):
+    model = nn.Linear(3, 2)
+    array = model.weight.array
+    with pytest.raises(KeyboardInterrupt):
+        DataParallel(model, classification_loss)
+    assert multiprocessing.active_children() == []
+    assert model.weight.array is array
+
+
+def test_run_that_is_interrupted_while_helpers_start_saves(interrupted_start, tmp_path):
+    with pytest.raises(KeyboardInterrupt, match="stopped after step 1 of 11, saved"):
+        Fresh().fit(tmp_path, processes=2)
+    assert latest(tmp_path).name == "checkpoint-00000001.safetensors"
+    assert multiprocessing.active_children() == []
+
+
+def test_closing_twice_ends_what_an_interrupt_has_left(monkeypatch):
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    model = nn.Linear(3, 2)
+    array = model.weight.array
+    with DataParallel(model, classification_loss) as parallel:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(type(parallel.helpers[0]), "close", interrupt)
+            parallel.close()
+        assert model.weight.array is array
+    assert multiprocessing.active_children() == []
+
+
+def test_helper_that_is_stopped_ends_too():
+    parallel = DataParallel(nn.Linear(3, 2), classification_loss)
+    pid = parallel.helpers[0].process.pid
+    os.kill(pid, signal.SIGSTOP)
+    closing = threading.Thread(target=parallel.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    try:
+        assert not closing.is_alive()
+    finally:
+        parallel.helpers[0].process.kill()
+
+
+# ---- where there can be none --------------------------------------------------------
+
+
 def in_a_pool(_):
     try:
         DataParallel(nn.Linear(3, 2), classification_loss)
@@ -89,8 +154,9 @@ def test_mistake_in_a_batch_is_the_same_error_in_every_process(row):
         parallel.backward(X, labels)
     notes = getattr(caught.value, "__notes__", [])
     assert ["a helper process failed:\nTraceback" in note for note in notes] == (
-        [True] if row else []
+        [True, False] if row else [False]
     )
+    assert notes[-1] == "the processes shared the batch's rows: 2, 2"
 
 
 @pytest.mark.parametrize("factor", [np.float32(0.5), np.float64(0.5), np.int64(2), 2])
@@ -103,6 +169,31 @@ def test_factor_may_be_a_number_of_numpys(factor):
     with DataParallel(model, classification_loss) as parallel:
         parallel.backward(X, LABELS, factor=factor)
     np.testing.assert_allclose(model.weight.grad.numpy(), expected, rtol=1e-6)
+
+
+def test_one_process_needs_no_copy(monkeypatch):
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(ValueError, match=r"cannot copy a process .*processes=1"):
+        DataParallel(nn.Linear(3, 2), classification_loss)
+    with DataParallel(nn.Linear(3, 2), classification_loss, 1) as parallel:
+        assert parallel.backward(X, LABELS) > 0
+
+
+def test_processes_on_a_gpu_are_refused_before_anything_is_loaded(strict, tmp_path):
+    Fresh().fit(tmp_path, steps=2)
+    run = Fresh()
+    run.model.to("cuda")
+    before = run.model[0].weight.numpy().copy()
+    with pytest.raises(ValueError, match=r"^fit: the model is on a GPU.*processes=1"):
+        run.fit(tmp_path, processes=2)
+    np.testing.assert_array_equal(run.model[0].weight.numpy(), before)
+
+
+def test_processes_on_a_gpu_are_one_sentence_on_the_command_line(strict, capsys):
+    said = refused(
+        capsys, "train", "--preset", "mlp", "--processes", 2, "--device", "cuda"
+    )
+    assert "--processes: the model is on a GPU" in said
 
 
 def test_helper_that_ended_is_one_sentence_on_the_command_line(

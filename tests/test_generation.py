@@ -197,6 +197,11 @@ def test_tiny_temperature_is_greedy():
     assert choose(logits, None, 0).tolist() == [1, 0]
 
 
+def test_logits_from_end_to_end_of_float64_are_no_overflow():
+    logits = np.array([[1e308, -1e308, 0.0]])
+    assert choose(logits, Fixed([0.5]), 0.5, 2, 0.9).tolist() == [0]
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_damaged_logits_are_an_error(bad):
     with pytest.raises(FloatingPointError, match=r"not finite.*diverged"):

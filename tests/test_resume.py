@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minibig as mb
-from minibig import data, nn, optim
+from minibig import data, nn, optim, safetensors
 from minibig.training import (
     classification_loss,
     fit,
@@ -17,6 +17,9 @@ from minibig.training import (
     load_checkpoint,
     save_checkpoint,
 )
+from minibig.training.interrupt import Interrupt
+from minibig.training.progress import Progress
+from minibig.training.resume import OtherRunError
 
 STEPS = 11
 OPTIMIZERS = {
@@ -27,11 +30,12 @@ OPTIMIZERS = {
 }
 
 
-def loader(rows=20, seed=0, batch_size=6):
+def loader(rows=20, seed=0, batch_size=6, **settings):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(rows, 4)).astype(np.float32)
     y = (x[:, 0] > 0).astype(np.int64)
-    return data.ArrayBatches(x, y, batch_size=batch_size, seed=seed)  # 4 an epoch
+    # 4 an epoch
+    return data.ArrayBatches(x, y, batch_size=batch_size, seed=seed, **settings)
 
 
 class Fresh:
@@ -143,6 +147,13 @@ def test_checkpoints_come_when_due(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [six, eight]
 
 
+def test_long_history_needs_no_longer_header(tmp_path, monkeypatch):
+    monkeypatch.setattr(safetensors, "_MAX_HEADER", 5000)
+    whole = Fresh().fit(steps=150)
+    Fresh().fit(tmp_path, steps=100)
+    assert_same(Fresh().fit(tmp_path, steps=150), whole)
+
+
 def test_checkpoint_says_what_it_belongs_to(tmp_path):
     Fresh().fit(tmp_path, steps=2, info={"lr": 0.01, "betas": (0.9, np.float64(0.95))})
     checkpoint = load_checkpoint(tmp_path)
@@ -150,6 +161,20 @@ def test_checkpoint_says_what_it_belongs_to(tmp_path):
     assert checkpoint.info["run"] == {"lr": 0.01, "betas": [0.9, 0.95]}
     assert checkpoint.info["versions"]["minibig"] == mb.__version__
     assert "model.0.weight" in checkpoint.arrays
+
+
+def test_other_processes_or_threads_than_before_are_told(tmp_path, capsys):
+    before = mb.get_num_threads()
+    try:
+        for steps, threads in ((2, 2), (4, 2), (6, 1)):
+            mb.set_num_threads(threads)
+            Fresh().fit(tmp_path, steps=steps)
+    finally:
+        mb.set_num_threads(before)
+    first, second = capsys.readouterr().out.split("going on from")[1:]
+    assert "it had" not in first
+    told = "it had processes=1 and 2 threads, and has processes=1 and 1 threads now"
+    assert told in second
 
 
 # ---- Ctrl-C -------------------------------------------------------------------------
@@ -185,18 +210,43 @@ def test_interrupt_without_a_folder_only_stops(capsys):
 
 def test_second_interrupt_acts_at_once(tmp_path):
     after = []
-    # A shell's background job ignores Ctrl-C, and its children begin so.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            Fresh().fit(
-                tmp_path, save_every=5,
-                callbacks=[interrupt_at(2, times=2), after.append],
-            )  # fmt: skip
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        Fresh().fit(
+            tmp_path, save_every=5, callbacks=[interrupt_at(2, times=2), after.append]
+        )
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert len(after) == 1 and latest(tmp_path) is None
+
+
+def test_interrupt_that_nobody_asks_for_acts_at_the_end():
+    seen = []
+    with pytest.raises(KeyboardInterrupt), Interrupt() as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        seen.append(interrupt.asked)
+    assert seen == [True]
+
+
+def test_interrupt_after_the_last_step_is_not_lost(tmp_path, monkeypatch):
+    close = Progress.close
+
+    def close_and_interrupt(self):
+        signal.raise_signal(signal.SIGINT)
+        close(self)
+
+    monkeypatch.setattr(Progress, "close", close_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Fresh().fit(tmp_path)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert latest(tmp_path).name == "checkpoint-00000011.safetensors"
+
+
+def test_job_that_ignores_interrupts_goes_on_ignoring_them():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert len(Fresh().fit(callbacks=[interrupt_at(2)]).history) == STEPS
+    except KeyboardInterrupt:  # which would end all tests
+        pytest.fail("it was stopped")
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 # ---- killed -------------------------------------------------------------------------
@@ -234,6 +284,8 @@ def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
         ({"batches": loader(rows=21)}, r"the data \(hash\) was"),
         ({"batches": loader(batch_size=5)}, "the batch size was 6 there and is 5"),
         ({"batches": loader(seed=1)}, "the loader's seed was 0 there and is 1"),
+        ({"batches": loader(shuffle=False)}, "the loader's shuffle was True there"),
+        ({"batches": loader(drop_last=True)}, "batches in an epoch was 4 there and is"),
         ({"accumulate": 2}, "accumulate was 1 there and is 2"),
         ({"clip_norm": 0.5}, "clip_norm was 1.0 there and is 0.5"),
         ({"info": {"lr": 0.02}}, "lr was 0.01 there and is 0.02"),
@@ -246,7 +298,7 @@ def test_checkpoint_of_another_run_is_refused(changes, fact, tmp_path):
     Fresh().fit(tmp_path, steps=3, **settings)
     fresh = Fresh()
     before = {n: a.copy() for n, a in fresh.model.state_dict().items()}
-    with pytest.raises(ValueError, match=f"belongs to another run: {fact}"):
+    with pytest.raises(ValueError, match=f"belongs to another run: .*{fact}"):
         fresh.fit(tmp_path, **{**settings, **changes})
     for name, array in fresh.model.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
@@ -266,8 +318,21 @@ def test_other_optimizer_or_model_is_refused(tmp_path):
         Fresh("adamw").fit(tmp_path)
     fresh = Fresh("adam")
     fresh.model[3] = nn.Linear(16, 3)
-    with pytest.raises(ValueError, match=r"3.weight is \(2, 16\), not \(3, 16\)"):
+    with pytest.raises(OtherRunError, match=r"3.weight is \(2, 16\), not \(3, 16\)"):
         fresh.fit(tmp_path)
+
+
+def test_refused_optimizer_leaves_the_weights_as_they_were(tmp_path):
+    Fresh().fit(tmp_path, steps=3)
+    fresh = Fresh()
+    before = {n: a.copy() for n, a in fresh.model.state_dict().items()}
+    first, *others = fresh.model.parameters()
+    fresh.optimizer = optim.AdamW([{"params": [first]}, {"params": others}])
+    fresh.schedule = optim.WarmupCosine(fresh.optimizer, 2, STEPS)
+    with pytest.raises(OtherRunError, match=r"safetensors belongs to .*\[1, 3\]"):
+        fresh.fit(tmp_path)
+    for name, array in fresh.model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
 
 
 def test_resume_false_refuses_a_folder_in_use(tmp_path):

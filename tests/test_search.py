@@ -187,7 +187,25 @@ def test_a_file_that_is_no_search_is_refused_and_kept(text, tmp_path):
     assert path.read_text("latin-1") == text
 
 
-@pytest.mark.parametrize("returned", [None, 3.0, {"accuracy": 1.0}])
-def test_a_run_must_return_the_number_that_is_watched(returned):
-    with pytest.raises(ValueError, match="a dict of numbers with 'loss'"):
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (None, "search: run must return a dict of numbers"),
+        (3.0, "search: run must return a dict of numbers"),
+        ({"loss": 1.0, "name": "a"}, "dict of numbers; 'name' is 'a'"),
+        ({"accuracy": 1.0}, r"search: monitor='loss' is not among \['accuracy'\]"),
+    ],
+)
+def test_a_run_must_return_the_number_that_is_watched(returned, message):
+    with pytest.raises((TypeError, ValueError), match=message):
         search(lambda x: returned, [{"x": 1}])
+
+
+def test_what_could_not_be_saved_is_refused_before_the_first_trial(tmp_path):
+    def run(x):
+        pytest.fail("it ran")
+
+    with pytest.raises(FileNotFoundError, match=r"search: the folder of .*new.a\.json"):
+        search(run, [{"x": 1}], path=tmp_path / "new" / "a.json")
+    with pytest.raises(TypeError, match=r"settings\['x'\] is of type ndarray"):
+        search(run, [{"x": 1}, {"x": np.ones(2)}])

@@ -122,7 +122,7 @@ def stratified_split(labels, fractions, seed=0):
 def _load(name, **settings):
     try:
         from sklearn import datasets
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"{name} comes with scikit-learn, which is not installed: "
             "pip install scikit-learn"

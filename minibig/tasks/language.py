@@ -221,11 +221,23 @@ def document_losses(model, loader):
 
 
 def write(model, tokenizer, prompt, length, **settings):
-    """`prompt` and about `length` tokens that the model adds to it, as text."""
+    """`prompt` and about `length` tokens that the model adds to it, as text.
+
+    Without a prompt it begins as after the end of a line, where it knows one.
+    """
     ids = tokenizer.encode(prompt) if prompt else []
     begin = tokenizer.special_tokens.get(BEGIN)
     ids = ids if begin is None else [begin, *ids]
     end = tokenizer.special_tokens.get(END)
     stops = () if end is None else (end,)
-    out = model.generate(ids or [0], length, stop_ids=stops, **settings)
-    return tokenizer.decode(out.numpy(), skip_special_tokens=True)
+    before = [] if ids else _line_end(tokenizer)
+    out = model.generate(before + ids, length, stop_ids=stops, **settings).numpy()
+    return tokenizer.decode(out[len(before) :], skip_special_tokens=True)
+
+
+def _line_end(tokenizer):
+    """Ids of a line's end; the first id where a text without one was learnt."""
+    try:
+        return tokenizer.encode("\n")
+    except ValueError:
+        return [0]

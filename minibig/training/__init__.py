@@ -1,7 +1,7 @@
 """Training: the loop, what it records, and the files that let it go on."""
 
 from .checkpoint import Checkpoint, latest, load_checkpoint, save_checkpoint
-from .data_parallel import DataParallel, HelperError, usable_processes
+from .data_parallel import DataParallel, usable_processes
 from .evaluation import (
     Evaluation,
     classification_loss,
@@ -10,6 +10,7 @@ from .evaluation import (
 )
 from .fine_tuning import freeze, parameter_groups
 from .fit import Run, fit
+from .helper import HelperError
 from .history import History
 from .metrics import accuracy, confusion_matrix, f1, perplexity, precision, recall
 from .mixed_precision import GradScaler

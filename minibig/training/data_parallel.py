@@ -11,32 +11,19 @@ twice a step, where threads that share single operations meet a hundred times. I
 what PyTorch's DistributedDataParallel does over a network (arXiv 2006.15704).
 """
 
-import json
 import math
-import mmap
 import multiprocessing
 import sys
-import traceback
-import warnings
 from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 
-from .. import checks, random, threads
-from ..backend import by_rows
-from ..creation import tensor
+from .. import checks, threads
 from ..nn import Module
 from ..tensor import Tensor
 from .evaluation import check_loss, count_targets, on_device
-from .interrupt import held_back, leave_to_parent
-
-# What one process would raise is raised here too; anything else is a RuntimeError.
-_KINDS = (ValueError, TypeError, IndexError, FloatingPointError)
-
-
-class HelperError(RuntimeError):
-    """A helper process that has ended."""
+from .helper import Helper, HelperError, shared_arrays
 
 
 class DataParallel:
@@ -51,7 +38,8 @@ class DataParallel:
     and the weights go back to the arrays where they lay. An error closes it.
     Raises ValueError where processes cannot be copied (Windows) or the model is on a
     GPU; the ValueError, TypeError, IndexError or FloatingPointError of a helper, else
-    RuntimeError where one fails, with its traceback; HelperError where it ends.
+    RuntimeError where one fails, with its traceback; HelperError where it ends, or
+    where the system starts no more.
     """
 
     def __init__(self, model, loss, processes=2):
@@ -60,16 +48,7 @@ class DataParallel:
             "DataParallel: loss, a function of model and batch,", loss, Callable
         )
         checks.whole("DataParallel: processes", processes, 1)
-        if model.device != "cpu":
-            raise ValueError("DataParallel: the model is on a GPU; this is for the CPU")
-        if "fork" not in multiprocessing.get_all_start_methods():
-            raise ValueError(
-                "DataParallel: this system cannot copy a process (fork): processes=1"
-            )
-        if multiprocessing.current_process().daemon:
-            raise ValueError(
-                "DataParallel: a worker of a pool may start no processes: processes=1"
-            )
+        check_shareable("DataParallel", processes, model.device)
         self.model, self.loss = model, loss
         self.parameters = list(model.parameters())
         self.buffers = [buffer for _, buffer in model.named_buffers()]
@@ -77,16 +56,28 @@ class DataParallel:
         self.trainable = [p.requires_grad for p in self.parameters]
         self.threads = max(threads.get_num_threads() // processes, 1)
         self.helpers, self.closed = [], False
-        self.private = [p.array for p in self.parameters]
-        self.weights = self.private if processes == 1 else _shared(self.parameters)
-        self.statistics = _shared(self.buffers) if processes > 1 else []
+        self.private = self.weights = [p.array for p in self.parameters]
+        self.statistics = []
         try:
-            _move(self.parameters, self.weights)
-            for number in range(1, processes):
-                self.helpers.append(_Helper(self, number))
+            self._start(processes)
+        except OSError as error:
+            self.close()
+            raise HelperError(
+                f"the helper processes cannot be started ({error.strerror or error}): "
+                "processes=1 needs none"
+            ) from error
         except BaseException:
             self.close()
             raise
+
+    def _start(self, processes):
+        if processes > 1:
+            self.weights = shared_arrays(self.parameters)
+            self.statistics = shared_arrays(self.buffers)
+            _move(self.parameters, self.private, self.weights)
+        for number in range(1, processes):
+            self.helpers.append(Helper(self.parameters))
+            self.helpers[-1].start(self, number)
 
     def __enter__(self):
         return self
@@ -95,16 +86,14 @@ class DataParallel:
         self.close()
 
     def close(self):
-        """Ends the helpers; the weights go back to where they lay before."""
-        if not self.closed:
-            self.closed = True
-            for helper in self.helpers:
-                helper.close()
-            if all(map(_is, self._arrays(), self.weights)):
-                _move(self.parameters, self.private)
+        """Ends the helpers; the weights go back to where they lay before.
 
-    def _arrays(self):
-        return [p.array for p in self.parameters]
+        A second call does what a Ctrl-C has kept the first one from.
+        """
+        self.closed = True
+        _move(self.parameters, self.weights, self.private)
+        for helper in self.helpers:
+            helper.close()
 
     def backward(self, *batch, factor=1.0):
         """Adds `factor` times the gradient of the batch's loss; returns the loss.
@@ -118,15 +107,19 @@ class DataParallel:
         shares = [count / max(sum(counts), 1) for count in counts]
         try:
             return self._backward(parts, shares, factor)
-        except BaseException:  # the answers of the others are not awaited
+        except BaseException as error:  # the answers of the others are not awaited
             self.close()
+            if self.helpers:
+                rows = ", ".join(str(len(part[0])) for part in parts)
+                error.add_note(f"the processes shared the batch's rows: {rows}")
             raise
 
     def _check_unchanged(self):
         what = ""
         if self.trainable != [p.requires_grad for p in self.parameters]:
             what = "other parameters are frozen than when it was made"
-        if not all(map(_is, self._arrays(), self.weights)):
+        pairs = zip(self.parameters, self.weights, strict=True)
+        if not all(p.array is array for p, array in pairs):
             what = "the weights have moved since it was made (model.to)"
         if self.closed:
             what = "it is closed (an error closes it too)"
@@ -184,146 +177,25 @@ def usable_processes(device="cpu"):
     return min(threads.usable_cores(), 4)
 
 
-class _Helper:
-    """A process that computes gradients when asked, and its shared gradient."""
-
-    def __init__(self, parallel, number):
-        self.gradients = _shared(parallel.parameters)
-        context = multiprocessing.get_context("fork")
-        self.pipe, theirs = context.Pipe()
-        # those of the helpers before, which the copy would hold open
-        open_pipes = [helper.pipe for helper in parallel.helpers] + [self.pipe]
-        self.process = context.Process(
-            target=_serve, args=(parallel, number, theirs, open_pipes, self.gradients),
-            daemon=True,
-        )  # fmt: skip
-        with held_back(), warnings.catch_warnings():
-            # Python 3.12 warns where a process with threads is copied. The copy holds
-            # the calling thread alone, which waits for no other.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self.process.start()
-        theirs.close()
-
-    def ask(self, batch, factor, training):
-        """Sends a part of the batch."""
-        arrays = [np.ascontiguousarray(array) for array in batch]
-        head = {
-            "factor": factor, "training": training, "random": random.get_state(),
-            "arrays": [(array.dtype.str, array.shape) for array in arrays],
-        }  # fmt: skip
-        try:
-            self.pipe.send_bytes(json.dumps(head).encode())
-            for array in arrays:
-                self.pipe.send_bytes(array.tobytes())
-        except OSError as error:
-            raise self._gone() from error
-
-    def answer(self, parameters):
-        """The loss of that part, its gradient added to that of `parameters`."""
-        try:
-            reply = json.loads(self.pipe.recv_bytes())
-        except (EOFError, OSError) as error:
-            raise self._gone() from error
-        if "error" in reply:
-            raise _error(reply)
-        for p, dx, given in zip(
-            parameters, self.gradients, reply["given"], strict=True
-        ):
-            if given and p.grad is None:
-                p.grad = tensor(dx.copy())
-            elif given:
-                by_rows(_add_to, p.grad.array, dx)
-        return reply["loss"]
-
-    def _gone(self):
-        self.process.join(1)
-        code = self.process.exitcode
-        why = ": was memory short? processes=1 needs least" if code == -9 else ""
-        return HelperError(f"a helper process has ended, exit code {code}{why}")
-
-    def close(self):
-        """Ends the process, also in the middle of its work."""
-        self.pipe.close()
-        self.process.terminate()
-        self.process.join()
+def check_shareable(who, processes, device):
+    """Nothing, where so many processes may share a batch; ValueError, which `who`
+    begins, on a GPU, on a system that copies none, and in a worker of a pool."""
+    why = ""
+    if device != "cpu":
+        why = "the model is on a GPU, which takes a batch whole"
+    elif processes == 1:
+        return
+    elif "fork" not in multiprocessing.get_all_start_methods():
+        why = "this system cannot copy a process (fork)"
+    elif multiprocessing.current_process().daemon:
+        why = "a worker of a pool may start no processes"
+    if why:
+        raise ValueError(f"{who}: {why}: processes=1")
 
 
-def _serve(parallel, number, pipe, open_pipes, gradients):
-    """What a helper does until its pipe is closed."""
-    for other in open_pipes:
-        other.close()
-    leave_to_parent()
-    threads.set_num_threads(parallel.threads)
-    random.set_replica(number)
-    while True:
-        try:
-            head = json.loads(pipe.recv_bytes())
-            batch = [
-                np.frombuffer(pipe.recv_bytes(), dtype).reshape(shape)
-                for dtype, shape in head["arrays"]
-            ]
-        except (EOFError, OSError):
-            return
-        try:
-            reply = _work(parallel, head, batch, gradients)
-        except Exception as error:  # it is reported where the training runs
-            told = {"kind": type(error).__name__, "text": str(error)}
-            reply = {"error": traceback.format_exc(), **told}
-        try:
-            pipe.send_bytes(json.dumps(reply).encode())
-        except OSError:  # the first process has ended
-            return
-
-
-def _error(reply):
-    """The error that a helper has sent, with its traceback."""
-    told = f"a helper process failed:\n{reply['error']}"
-    for kind in _KINDS:
-        if kind.__name__ == reply["kind"]:
-            error = kind(reply["text"])
-            error.add_note(told)
-            return error
-    return RuntimeError(told)
-
-
-def _work(parallel, head, batch, gradients):
-    random.set_state(head["random"])
-    for module, training in zip(parallel.modules, head["training"], strict=True):
-        module.training = training
-    for buffer, shared in zip(parallel.buffers, parallel.statistics, strict=True):
-        buffer.array[...] = shared
-    for p in parallel.parameters:
-        p.grad = None
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        value = parallel.add_gradient(batch, head["factor"])
-    given = [p.grad is not None for p in parallel.parameters]
-    for p, dx in zip(parallel.parameters, gradients, strict=True):
-        if p.grad is not None:
-            dx[...] = p.grad.array
-    return {"loss": value, "given": given}
-
-
-def _shared(parameters):
-    """Arrays of the parameters' shapes in memory that copies of this process share."""
-    arrays = []
-    for p in parameters:
-        memory = mmap.mmap(-1, max(p.array.nbytes, 1))
-        array = np.frombuffer(memory, p.array.dtype, p.array.size)
-        arrays.append(array.reshape(p.shape))
-    return arrays
-
-
-def _move(parameters, arrays):
-    """Lets the parameters live in `arrays`, their numbers kept."""
-    for p, array in zip(parameters, arrays, strict=True):
-        if array is not p.array:
-            array[...] = p.array
-            p.array = array
-
-
-def _is(a, b):
-    return a is b
-
-
-def _add_to(total, dx):
-    np.add(total, dx, out=total)
+def _move(parameters, here, there):
+    """Lets the parameters that live in the arrays `here` live in those of `there`."""
+    for p, old, new in zip(parameters, here, there, strict=True):
+        if p.array is old and new is not old:
+            new[...] = old
+            p.array = new

@@ -1,6 +1,6 @@
 """How good a model is on data it was not trained on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -56,6 +56,26 @@ def check_loss(loss):
             f"fit: the loss must be one element, a mean, not of {loss.shape}"
         )
     return loss
+
+
+def numbers_of(who, results):
+    """What an evaluation returned, as floats by name; TypeError, which `who` begins,
+    where it is no dict of numbers."""
+    if not isinstance(results, Mapping):
+        raise TypeError(
+            f'{who} must return a dict of numbers, {{"loss": 0.5}} say, not '
+            f"{checks.shown(results)}"
+        )
+    numbers = {}
+    for name, value in results.items():
+        try:
+            numbers[name] = float(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"{who} must return a dict of numbers; {name!r} is "
+                f"{checks.shown(value)}"
+            ) from error
+    return numbers
 
 
 class Evaluation:

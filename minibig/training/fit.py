@@ -1,7 +1,9 @@
 """The training loop: batches in, a trained model and its history out."""
 
+import errno
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from .. import checks
@@ -9,13 +11,13 @@ from ..data.loader import Loader
 from ..nn import Module
 from ..optim import LRScheduler, Optimizer
 from .checkpoint import jsonable, latest, load_checkpoint, save_checkpoint
-from .data_parallel import DataParallel
-from .evaluation import Evaluation
+from .data_parallel import DataParallel, check_shareable
+from .evaluation import Evaluation, numbers_of
 from .history import History
 from .interrupt import Interrupt
 from .mixed_precision import Precision
 from .progress import Progress
-from .resume import pack, unpack
+from .resume import cores, pack, unpack
 from .step import Step
 
 
@@ -37,9 +39,10 @@ def fit(
     after every step; `run.stop()` ends it.
     With `folder` the run saves a checkpoint every `save_every` steps (at evaluations),
     at the end and on Ctrl-C, and takes up the one it finds there, bit for bit on a CPU
-    with fixed numbers of threads and processes; rates and other settings of the
-    optimizer are then the saved ones. `info`, what the run is (JSON-able), is kept and
-    must be the same. `resume=False` refuses a folder that holds a checkpoint.
+    with the same numbers of threads and processes (it says where they are others);
+    rates and other settings of optimizer and schedule are then the saved ones. `info`,
+    what the run is (JSON-able), is kept and must be the same. `resume=False` refuses a
+    folder that holds a checkpoint.
     Each of `processes` works on a part of every batch (see `DataParallel`); callbacks
     may then freeze nothing.
     `precision`: "fp16" is forward and backward in float16 with weights, sums and
@@ -61,12 +64,13 @@ def fit(
     run.save_every = save_every or run.evaluate_every
     run.processes = checks.whole("fit: processes", processes, 1)
     run.precision = Precision(precision, model)
-    if processes > 1 and run.precision.scaler is not None:
-        raise ValueError('fit: precision="fp16" runs in one process: processes=1')
-    run.folder, run.info = folder and Path(folder), jsonable(info or {}, "info")
-    if folder:
-        _make_folder(run.folder)
-    if folder and latest(folder):
+    if processes > 1:
+        check_shareable("fit", processes, model.device)
+        if run.precision.scaler is not None:
+            raise ValueError('fit: precision="fp16" runs in one process: processes=1')
+    run.info = jsonable(info or {}, "info")
+    run.folder = None if folder is None else _made(folder)
+    if run.folder and latest(run.folder):
         if not resume:
             raise FileExistsError(
                 f"{folder} holds the checkpoint of another run: give another folder, "
@@ -99,34 +103,21 @@ def _check_evaluation(evaluate, monitor, patience):
         )
 
 
-def _make_folder(folder):
-    """Makes the folder of a run now: the first save may be hours away."""
+def _made(folder):
+    """The folder of a run, which is made now: the first save may be hours away."""
+    if not checks.kind("fit: folder", folder, str, os.PathLike):
+        raise ValueError('fit: folder="" names no place; None saves nothing')
+    folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not latest(folder) and not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise type(error)(
             f"fit: {folder} cannot be the folder of a run ({error.strerror}): give "
             "another"
         ) from error
-
-
-def _numbers(results):
-    """What `evaluate` returned, as floats by name."""
-    if not isinstance(results, Mapping):
-        raise TypeError(
-            'fit: evaluate must return a dict of numbers, {"loss": 0.5} say, not '
-            f"{checks.shown(results)}"
-        )
-    numbers = {}
-    for name, value in results.items():
-        try:
-            numbers[name] = float(value)
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"fit: evaluate must return a dict of numbers; {name!r} is "
-                f"{checks.shown(value)}"
-            ) from error
-    return numbers
+    return folder
 
 
 def _check_trained(model, loader, loss, optimizer, schedule, clip_norm, callbacks):
@@ -166,8 +157,14 @@ class Run(Step):
         self.best_weights = None
         self.seconds = 0.0
         self.stopped = False
+        self.cores_before = None  # of the process that wrote the checkpoint
         self.parallel = self.fetched = None
         self.precision = Precision("fp32", model)
+
+    @property
+    def over(self):
+        """Whether no step is left to do, or it was stopped."""
+        return self.step >= self.steps or self.stopped
 
     def stop(self):
         """Ends the run after this step."""
@@ -178,26 +175,37 @@ class Run(Step):
         self.progress = Progress(self.step, self.steps)
         if self.step and self.step < self.steps:
             self.progress.say(f"going on from step {self.step} of {self.folder}")
+            self.compare_cores()
             self.stop_early()
         elif self.step:
             self.progress.say(
                 f"all {self.step} steps are done already in {self.folder}"
             )
-        try:
-            if self.processes > 1:
-                self.parallel = DataParallel(self.model, self.loss, self.processes)
-            with Interrupt() as interrupt:
-                while self.step < self.steps and not self.stopped:
+        with Interrupt() as interrupt:
+            try:
+                if self.processes > 1 and not self.over:
+                    self.parallel = DataParallel(self.model, self.loss, self.processes)
+                while not self.over:
                     self.advance()
                     if interrupt.asked:
                         self.interrupted()
-        finally:
-            self.progress.close()
-            if self.parallel is not None:
-                self.parallel.close()
+            finally:
+                self.progress.close()
+                if self.parallel is not None:
+                    self.parallel.close()
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
         return self.history
+
+    def compare_cores(self):
+        """Says so where the run began with other processes or threads."""
+        before, now = self.cores_before, cores(self)
+        if before and now and before != now:
+            self.progress.say(
+                f"it had {before}, and has {now} now: sums round differently, and each "
+                "process draws dropout of its own, so that its numbers will be close "
+                "to those it would have had, and not the same"
+            )
 
     def advance(self):
         """One step, and what is due after it."""
@@ -210,16 +218,18 @@ class Run(Step):
         self.progress.step(row)
         for callback in self.callbacks:
             callback(self)
-        last = self.step == self.steps or self.stopped
-        if self.evaluate is not None and (last or self.step % self.evaluate_every == 0):
+        if self.evaluate is not None and self.due(self.evaluate_every):
             self.assess()
-            last = last or self.stopped
-        if self.folder and (last or self.step % self.save_every == 0):
+        if self.folder and self.due(self.save_every):
             self.save()
+
+    def due(self, every):
+        """Whether what is done `every` so many steps, and at the end, is to be done."""
+        return self.over or self.step % every == 0
 
     def assess(self):
         """Evaluates, keeps the weights if they are the best, counts patience."""
-        results = _numbers(self.evaluate(self.model))
+        results = numbers_of("fit: evaluate", self.evaluate(self.model))
         row = {"step": self.step, **results}
         self.history.evaluations.append(row)
         recent = self.history.loss[-self.evaluate_every :]

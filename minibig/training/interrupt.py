@@ -9,22 +9,29 @@ ASKED_TO_END = {signal.SIGINT, signal.SIGTERM}
 
 class Interrupt:
     """Notes the first Ctrl-C, so that a step is never left half done; a second one acts
-    at once. Only the main thread gets signals; elsewhere this does nothing."""
+    at once, and one that nobody has asked for acts at the end. Only the main thread
+    gets signals; elsewhere this does nothing."""
 
     def __enter__(self):
         self.asked = False
-        self.main = threading.current_thread() is threading.main_thread()
-        if self.main:
-            self.before = signal.signal(signal.SIGINT, self._note)
+        self.before = signal.getsignal(signal.SIGINT)
+        # A shell lets the jobs that it puts aside ignore Ctrl-C: they go on doing so.
+        self.active = self.before not in (signal.SIG_IGN, None) and (
+            threading.current_thread() is threading.main_thread()
+        )
+        if self.active:
+            signal.signal(signal.SIGINT, self._note)
         return self
 
     def _note(self, *_):
         self.asked = True
         signal.signal(signal.SIGINT, self.before)
 
-    def __exit__(self, *error):
-        if self.main:
+    def __exit__(self, error, *_):
+        if self.active:
             signal.signal(signal.SIGINT, self.before)
+        if self.asked and error is None:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from pathlib import Path
 from .. import checks, random
 from ..files import FileError, atomic_write
 from .checkpoint import jsonable
+from .evaluation import numbers_of
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,14 @@ def search(run, trials, *, monitor="loss", largest=False, path=None):
         checks.kind("search: each trial", settings, dict)
     checks.kind("search: monitor", monitor, str)
     checks.switch("search: largest", largest)
+    keys = [json.dumps(jsonable(t, "settings"), sort_keys=True) for t in trials]
     path = path and Path(path)
+    if path and not path.parent.is_dir():
+        raise FileNotFoundError(f"search: the folder of {path} does not exist")
     known = _load(path) if path and path.exists() else {}
     _check_known(known, monitor, path)
     rows = {}
-    for settings in trials:
-        key = json.dumps(jsonable(settings, "settings"), sort_keys=True)
+    for key, settings in zip(keys, trials, strict=True):
         if key not in known:
             known[key] = {"settings": settings, **_outcome(run, settings, monitor)}
             if path:
@@ -123,15 +126,12 @@ def search(run, trials, *, monitor="loss", largest=False, path=None):
 
 def _outcome(run, settings, monitor):
     try:
-        results = run(**settings)
+        results = numbers_of("search: run", run(**settings))
     except FloatingPointError as error:
         return {"results": {}, "error": str(error)}
-    if not isinstance(results, dict) or monitor not in results:
-        raise ValueError(
-            f"search: run must return a dict of numbers with {monitor!r}, not "
-            f"{checks.shown(results)}"
-        )
-    return {"results": {name: float(value) for name, value in results.items()}}
+    if monitor not in results:
+        raise ValueError(f"search: monitor={monitor!r} is not among {sorted(results)}")
+    return {"results": results}
 
 
 def _save(path, known):

@@ -101,18 +101,29 @@ class Step:
     def diverged(self, value, batch, before):
         """Computes the loss once more, watched, to name the op; always raises."""
         random.set_state(before)
-        numbers = [np.asarray(array) for array in batch]
-        where = "no op made it from finite numbers: a weight is not finite already"
-        if self.precision.dtype == "float16":
-            where += " (in float16: above 65,504)"
-        if not all(np.isfinite(x).all() for x in numbers if x.dtype.kind == "f"):
-            where = "the batch itself holds a number that is not finite"
         try:
             with self.precision.working(), debug(infinite=True):
                 self.loss_of(batch)
+            where = self._without_an_op(batch)
         except FloatingPointError as error:
             where = str(error)
         raise FloatingPointError(f"step {self.step + 1}: the loss is {value}: {where}")
+
+    def _without_an_op(self, batch):
+        """Where a loss that is not finite comes from, if no op has made it."""
+        numbers = [np.asarray(array) for array in batch]
+        if not all(np.isfinite(x).all() for x in numbers if x.dtype.kind == "f"):
+            return "the batch itself holds a number that is not finite"
+        with self.precision.working():
+            state = *self.model.parameters(), *dict(self.model.named_buffers()).values()
+            if all(x.isfinite().all() for x in state):
+                return (
+                    "weights and batch are finite, and so is what every op makes of "
+                    "them when it is computed once more, in one process"
+                )
+        where = "no op made it from finite numbers: a weight is not finite already"
+        half = self.precision.dtype == "float16"
+        return where + " (in float16: above 65,504)" * half
 
     def damaged(self):
         """Names the parameter whose gradient is not finite; always raises."""

@@ -3,7 +3,8 @@
 import pytest
 from command_line import refused, run
 
-from minibig.data import WordTokenizer
+from minibig import recipes
+from minibig.data import BPETokenizer, CharTokenizer, WordTokenizer
 from minibig.models import GPT, GPTConfig
 from minibig.recipes import save_model
 
@@ -16,6 +17,24 @@ def test_generate_repeats_itself_with_its_seed(capsys, finished):
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1] != texts[2]
     assert all(len(text) == 24 and text.startswith("the") for text in texts)
+
+
+def test_generate_without_a_prompt_begins_as_after_the_end_of_a_line(capsys, finished):
+    command = "generate", "--folder", finished, "--tokens", 20, "--seed", 3, "--prompt"
+    texts = []
+    for prompt in ("", "\n"):
+        assert run(*command, prompt) == 0
+        texts.append(capsys.readouterr().out)
+    assert "\n" + texts[0] == texts[1] and len(texts[0]) == 21
+
+
+@pytest.mark.parametrize("text", ["!?\n", "!?"])
+def test_what_stands_before_an_empty_prompt_is_not_written(tmp_path, text):
+    tokenizer = BPETokenizer.train(text, 256)
+    if "\n" not in text:
+        tokenizer = CharTokenizer.train(text)
+    model = GPT(GPTConfig(tokenizer.vocab_size, 4, 1, 1, 4))
+    assert recipes.write(model, tokenizer, "", 0) == ""
 
 
 def test_generate_names_the_seed_it_chose(capsys, finished):

@@ -1,6 +1,8 @@
 """`python -m minibig` in a process of its own, and `bench`."""
 
+import multiprocessing
 import os
+import sys
 
 import pytest
 from command_line import in_python, run
@@ -25,6 +27,11 @@ def test_training_that_its_reader_has_left_exits_as_unfinished(tmp_path, command
     with os.fdopen(writing, "w") as pipe:  # -u: the first line meets the closed pipe
         done = in_python("-u", "-m", "minibig", *command, cwd=tmp_path, stdout=pipe)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_process_without_standard_output_is_no_error(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)  # as pythonw has it
+    assert run("train", "--list") == 0
 
 
 def test_python_m_minibig_answers(tmp_path):
@@ -53,6 +60,7 @@ def small_bench(monkeypatch):
     monkeypatch.setattr(bench, "ELEMENTS", 64)
     monkeypatch.setattr(bench, "ATTENTION", (1, 2, 8, 4))
     monkeypatch.setattr(bench.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(bench, "usable_processes", lambda: 1)
     return bench
 
 
@@ -63,6 +71,21 @@ def test_bench_prints_a_row_for_each_task(capsys, small_bench):
     assert len(lines) == 5 and "1 thread" in lines[0] and "PyTorch" not in lines[0]
     assert all(float(line.split()[-1].replace(",", "")) >= 0 for line in lines[1:])
     assert minibig.get_num_threads() == threads
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(),
+    reason="this system cannot copy a process",
+)
+def test_bench_measures_training_by_as_many_processes_as_train_takes(
+    capsys, small_bench, monkeypatch
+):
+    monkeypatch.setattr(small_bench, "usable_processes", lambda: 2)
+    assert run("bench") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    task = "GPT training, thousand tokens/s, as `train` does it here, by 2 processes: "
+    assert float(last.removeprefix(task).replace(",", "")) > 0
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.oracle
