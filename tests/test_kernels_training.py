@@ -92,3 +92,31 @@ def test_gpt_trains_by_the_flash_kernel_in_every_precision(gpu, monkeypatch, pre
     names = {"fp16": "float16", "bf16": "bfloat16"}
     assert seen == [names[precision]] * 2
     np.testing.assert_allclose(*losses, rtol=5e-3)
+
+
+@pytest.mark.parametrize("gpu", ["strict"], indirect=True)
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_layer_in_16_bits_copies_nothing_into_other_numbers(strict, gpu, precision):
+    """A cast is a launch, and twice the bytes: more layers must not bring more."""
+    if precision == "bf16":
+        pytest.importorskip("ml_dtypes", reason="needs ml_dtypes, which has bfloat16")
+    casts, astype = [], strict.ndarray.astype
+
+    def noted(x, dtype, *arguments, **settings):
+        if x.size > 64 and x.dtype != dtype:
+            casts[-1] += 1
+        return astype(x, dtype, *arguments, **settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strict.ndarray, "astype", noted)
+        for n_layer in (1, 3):
+            config = models.GPTConfig(
+                vocab_size=50, context_length=8, n_layer=n_layer, n_head=2, n_embd=64
+            )
+            model, ids = models.GPT(config).to("cuda"), mb.tensor([[1, 2, 3]] * 9)
+            brain = training.mixed_precision.Precision(precision, model)
+            casts.append(0)
+            with brain.working(), np.errstate(over="ignore"):
+                logits = model(ids.to("cuda"))
+                brain.backward(F.cross_entropy(logits, ids.to("cuda")), 1.0)
+    assert casts[0] == casts[1] <= 4
