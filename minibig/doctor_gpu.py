@@ -13,6 +13,7 @@ import warnings
 import numpy as np
 
 from . import backend
+from .kernels import attention
 
 CUDA13_DRIVER = 580  # the first driver series that runs CUDA 13
 HEADERS = "#include <cuda_fp16.h>\n"
@@ -117,6 +118,7 @@ def _with_cupy(report, packages, install):
         report.advise(NO_DRIVER if without else explain(error, install))
         return False
     _try_kernels(report, cupy, install)
+    _try_attention(report, cupy)
     return True
 
 
@@ -166,6 +168,15 @@ def _try_kernels(report, cupy, install):
         report.add(name, "compiled, ran, right" if right else "ran, with wrong numbers")
         if not right:
             report.advise("the GPU computes wrongly: update its driver and CuPy")
+
+
+def _try_attention(report, cupy):
+    """Which rung serves a GPT in 16 bits here, and why no better one."""
+    try:
+        q = cupy.zeros((1, 1, 64, 64), "float16")
+        report.add("attention", f"float16 by {attention.explain(q, q, q)}")
+    except Exception as error:  # of CuPy's many types: each is told
+        report.add("attention", first_line(error))
 
 
 def _dotted(version):

@@ -21,7 +21,7 @@ def drawn(*shape, seed=0, dtype="float32"):
 
 
 def between_canaries(written, edge=1024):
-    """rows.empty with 1,024 bytes of 255 before and after the array."""
+    """arrays.empty with 1,024 bytes of 255 before and after the array."""
 
     def empty(like, shape=None, dtype=None):
         shape = like.shape if shape is None else shape

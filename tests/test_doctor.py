@@ -51,7 +51,7 @@ def fake_cupy(*, count=1, error=None, kernel_error=None, driver=13000, factor=2)
     )  # fmt: skip
     return types.SimpleNamespace(
         __version__="14.2.0", RawModule=RawModule, asarray=np.asarray,
-        asnumpy=np.asarray, get_default_memory_pool=lambda: pool,
+        asnumpy=np.asarray, zeros=np.zeros, get_default_memory_pool=lambda: pool,
         get_default_pinned_memory_pool=lambda: pool,
         cuda=types.SimpleNamespace(runtime=runtime, Device=Device),
     )  # fmt: skip
@@ -185,6 +185,7 @@ def test_a_gpu_is_described_and_its_kernels_run(machine):
     assert rows["memory pool"] == held
     assert rows["pinned memory"] == "2 free blocks, for transfers"
     assert rows["CUDA kernel"] == rows["CUDA headers"] == "compiled, ran, right"
+    assert rows["attention"].startswith("float16 by mma; hopper needs compute")
     assert advice == []
 
 

@@ -135,6 +135,27 @@ def test_rungs_without_a_table_take_any_width(case, rung, machine):
     check(case, run(case, rung, machine))
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("who", ["q", "k"])
+@pytest.mark.parametrize("rung", attention.RUNGS)
+def test_what_is_no_number_stays_in_sight(rung, who, bad, machine):
+    if (
+        machine == "cuda"
+        and rung == "hopper"
+        and attention.chip_of(backend.cupy()) != 90
+    ):
+        pytest.skip("needs a GPU of compute capability 9.0")
+    case = Case(4, 5, 64, dtype="float16" if rung in ("mma", "hopper") else "float32")
+    q, k, v, dout = (x.copy() for x in inputs(case))
+    (q if who == "q" else k)[0, 0, 1] = bad
+    q, k, v, dout = (backend.to_device(x, machine) for x in (q, k, v, dout))
+    out, backward = attention.attention(q, k, v, rung=rung)
+    out, dq, dk, dv = (backend.to_device(x, "cpu") for x in (out, *backward(dout)))
+    hit = np.isnan(out).all(-1)[0, 0]
+    assert (hit == ([0, 1, 0, 0] if who == "q" else [1, 1, 1, 1])).all()
+    assert np.isnan(dq[0, 0, 1]).any() and np.isnan(dk).any() and np.isnan(dv).any()
+
+
 @pytest.mark.parametrize("rung", ["naive", "tiled", "flash"])
 def test_queries_that_see_nothing_get_zeros_and_give_zeros(rung, machine):
     case = Case(33, 31, 32, "before", (2, 2, 1), "whole")

@@ -309,6 +309,24 @@ def test_gradients_are_scaled_and_nothing_beside_them(kernel, machine):
     scaled(kernel, machine)
 
 
+def cast_between_canaries(machine):
+    written, sizes = [], (4099, 1, 8192)
+    arrays = [backend.to_device(drawn(size, seed=size), machine) for size in sizes]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parameters, "empty", between_canaries(written))
+        found = parameters.cast(arrays, "float16")
+    for whole, start, stop in written:
+        whole = backend.to_device(whole, "cpu")
+        assert (whole[:start] == 255).all() and (whole[stop:] == 255).all()
+    for x, size in zip(found, sizes, strict=True):
+        exact = drawn(size, seed=size).astype("float16")
+        np.testing.assert_array_equal(backend.to_device(x, "cpu"), exact)
+
+
+def test_casts_write_nothing_beside_their_results(machine):
+    cast_between_canaries(machine)
+
+
 def test_gradients_below_the_limit_are_not_written(machine):
     """A signalling NaN shows it: the product with 1 would set its highest bit."""
     bits = np.full(5000, 0x7FA00000, "uint32")
@@ -336,6 +354,8 @@ FAULTS = [
     ("embedding_backward.cu", "if (!begins || !ends)", "if (!begins)"),
     ("gradient_clip.cu", "  __syncthreads();\n", ""),
     ("gradient_clip.cu", "threadIdx.x == 0", "blockIdx.x == 0"),
+    ("gradient_clip.cu", "i < end", "i <= end"),
+    ("cast.cu", "i < end", "i <= end"),
 ]
 
 
@@ -347,8 +367,9 @@ def test_a_planted_fault_shows(file, right, wrong, monkeypatch):
     parsed = source.parse(file, text.replace(right, wrong))
     module = {"softmax": softmax_kernels, "norm": norm, "embedding": embedding,
               "cross": cross_entropy_kernels, "activation": activation,
-              "gradient": parameters}  # fmt: skip
-    module = module[file.split("_")[0]]
+              "gradient": parameters, "cast": parameters}  # fmt: skip
+    subject = file.removesuffix(".cu").split("_")[0]
+    module = module[subject]
     real = kernels.load
 
     def load(name, *template):
@@ -359,7 +380,7 @@ def test_a_planted_fault_shows(file, right, wrong, monkeypatch):
     with pytest.raises((emulator.EmulatorError, AssertionError)):
         for seed in range(4):
             with emulator.shuffled(seed):
-                PLANTED[file.split("_")[0]]()
+                PLANTED[subject]()
 
 
 def _outside():
@@ -385,4 +406,5 @@ PLANTED = {
     "cross": _outside,
     "embedding": _rows_of_ids,
     "gradient": lambda: scaled("clip", "cpu"),
+    "cast": lambda: cast_between_canaries("cpu"),
 }  # fmt: skip

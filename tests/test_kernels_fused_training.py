@@ -16,7 +16,7 @@ from minibig import functional as F
 from minibig.autograd import mode
 from minibig.kernels import emulator, parameters
 from minibig.ops import elementwise
-from minibig.optim.clip import grad_norm
+from minibig.optim.clip import grad_norm, scale_gradients
 from minibig.tensor import apply
 
 
@@ -322,3 +322,35 @@ def test_arrays_of_two_kinds_are_left_to_array_code(gpu, loaded):
     assert parameters.cast(arrays, "float16") is None
     assert parameters.cast(arrays[:1], "float64") is None
     assert loaded == []
+
+
+def test_what_is_no_number_is_none_in_bfloat16(gpu):
+    """Of float32's NaNs a GPU makes 0x7fffffff, which rounds to -0."""
+    bits = np.array([0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0x7FC00000], "uint32")
+    there = backend.to_device(bits.view("float32"), "cuda")
+    (found,) = parameters.cast([there], dtype_of("bfloat16"))
+    assert np.isnan(backend.to_device(found, "cpu").astype("float32")).all()
+
+
+def test_arrays_of_more_chunks_than_a_block_has_threads(gpu, loaded):
+    arrays = [mb.tensor([float(i)], device="cuda").array for i in range(600)]
+    norm = float(parameters.gradient_norm(arrays))
+    assert norm == pytest.approx(np.sqrt(np.square(np.arange(600.0)).sum()))
+    parameters.scale_gradients(arrays, 0.5)
+    assert all(float(x[0]) == i / 2 for i, x in enumerate(arrays))
+
+
+def test_scaled_gradients_count_as_changed(gpu):
+    gradients = [p.grad for p in with_gradients("cuda")]
+    scale_gradients(gradients, 0.5)
+    assert all(g.version[0] == 1 for g in gradients)
+    scale_gradients(gradients, 1)
+    assert all(g.version[0] == 1 for g in gradients)
+
+
+def test_a_gradient_of_another_dtype_is_read_as_the_kernels_own(gpu):
+    x = backend.to_device(drawn(3, 9), "cuda")
+    dy = drawn(3, 9, seed=1)
+    _, backward = kernels.softmax.softmax(x)
+    found = [backward(backend.to_device(d, "cuda"))[0] for d in (dy, dy.astype("f8"))]
+    np.testing.assert_array_equal(*(backend.to_device(d, "cpu") for d in found))

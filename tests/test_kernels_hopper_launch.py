@@ -242,6 +242,12 @@ def test_a_kernel_that_computes_something_else_is_not_trusted(h200, monkeypatch)
         attention.attention(q, q, q, rung="hopper")
 
 
+def test_a_kernel_that_reads_the_keys_of_another_head_is_not_trusted(h200, monkeypatch):
+    plant(monkeypatch, "kv_head = head / (heads / kv_heads)", "kv_head = 0")
+    answer, _ = explained(h200)
+    assert answer.startswith("mma; hopper disagrees with mma on this GPU: by ")
+
+
 def test_a_kernel_that_never_ends_its_wait_is_not_trusted(h200, monkeypatch):
     plant(monkeypatch, "if (!here) all", "all")  # as where a tile never came
     answer, _ = explained(h200)
@@ -253,7 +259,7 @@ def test_a_kernel_that_does_not_load_or_run_is_not_trusted(h200, monkeypatch, dr
     answer, _ = explained(h200)
     assert answer == (
         "mma; hopper failed its first run on this GPU: TensorMapError: "
-        "cuTensorMapEncodeTiled answers 801 for (1, 2, 33, 64)"
+        "cuTensorMapEncodeTiled answers 801 for (1, 4, 33, 64)"
     )
 
 

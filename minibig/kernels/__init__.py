@@ -44,7 +44,7 @@ a process of its own), else it refuses. On the emulator it runs where it is name
 **Beyond attention** a kernel takes the place of several launches, or of memory traffic;
 ops and optimizers ask for it where arrays lie on a GPU, and go on with array code where
 it answers None (float64, another axis). Sums have a fixed order: the same bits each
-time. All take 32 and 16 bits, `parameters` float32.
+time. All take 32 and 16 bits, but `parameters`: float32, and 16 bits to cast.
 
 | module | does | shared header |
 |---|---|---|

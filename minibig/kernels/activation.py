@@ -1,8 +1,7 @@
 """gelu, exact and by tanh, and silu, of x or of x + bias: each pass in one kernel."""
 
+from .arrays import ceil, contiguous, empty, number_of
 from .kernel import load
-from .problem import ceil
-from .rows import contiguous, empty, number_of
 
 BLOCK, EACH = 256, 4  # threads, and numbers of each; as in activation.cuh
 

@@ -5,11 +5,12 @@ import math
 import numpy as np
 
 from .. import backend
+from .arrays import contiguous
 from .attention_flash import Flash
 from .attention_hopper import Hopper
 from .attention_mma import Mma
 from .attention_unfused import Unfused
-from .problem import MOST_BLOCKS, contiguous, problem
+from .problem import MOST_BLOCKS, problem
 
 # best first
 LADDER = (Hopper(), Mma(), Flash(), Unfused("tiled"), Unfused("naive"))

@@ -1,10 +1,10 @@
 """Rung 3: flash attention in float32, from and to float32 or 16 bits."""
 
+from .arrays import NUMBERS, ceil, contiguous
 from .kernel import load
-from .problem import WIDTHS, ceil, contiguous
+from .problem import WIDTHS
 
 QUERIES, KEYS = 64, 32  # a forward tile
-NUMBERS = {"float32": "float", "float16": "float16", "bfloat16": "bfloat16"}
 
 
 class Flash:

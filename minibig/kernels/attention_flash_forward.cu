@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(128, 2) attention_flash_forward(
     if (first + y >= T) continue;
 #pragma unroll
     for (int j = 0; j < D / 8; j++)
-      from_float(all > 0 ? sum[i][j] / all : 0, out[(row + y) * D + pair_column(j)]);
+      from_float(all != 0 ? sum[i][j] / all : 0, out[(row + y) * D + pair_column(j)]);
     if (tile_x() == 0) lse[row + y] = top[i] + logf(all);  // -inf: saw nothing
   }
 }

@@ -1,8 +1,8 @@
 """Rung 5: flash attention by Hopper's wgmma and its copy engine (TMA)."""
 
+from .arrays import ceil, contiguous
 from .attention_mma import NUMBERS, Mma
 from .kernel import load
-from .problem import ceil, contiguous
 from .proof import doubt
 from .tensor_map import COLUMNS, TensorMap, mappable
 

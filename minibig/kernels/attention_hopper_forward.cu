@@ -17,7 +17,7 @@
 // Thread    of 2 queries (`mma.cuh`: rows g and g + 8 of its warp's 16), with a quarter
 //           of their scores and of their results; thread 256 fetches
 // Grid      (tiles of 128 queries, H, B), those with most keys first; blocks of 384
-// Shared    128 queries, twice 128 keys and 128 values: 162 kB at D > 64, else 82 kB;
+// Shared    128 queries, twice 128 keys and 128 values: 168 kB at D > 64, else 86 kB;
 //           the registers let one block onto a multiprocessor
 // Moves     at least q, k, v, out and lse once: memory is linear in T and S. k and v
 //           are read T/128 times, mostly from the L2 cache. Out of shared memory come,

@@ -1,7 +1,8 @@
 """Rung 4: flash attention on tensor cores (mma.sync), from and to 16 bits."""
 
+from .arrays import address_of, ceil, contiguous
 from .kernel import load
-from .problem import WIDTHS, address_of, ceil, contiguous
+from .problem import WIDTHS
 
 NUMBERS = {"float16": "float16", "bfloat16": "bfloat16"}
 QUERIES, KEYS = 128, 64  # a tile of forward; dq owns as many queries

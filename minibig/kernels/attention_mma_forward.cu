@@ -101,9 +101,9 @@ __global__ void __launch_bounds__(128, 2) attention_mma_forward(
     for (int half = 0; half < 2; half++) {
       const int y = own + 16 * i + 8 * half + lane_row();
       const float all = row_sum(total[i][half]);
-      factor[i][half] = all > 0 ? 1 / all : 0;
+      factor[i][half] = all != 0 ? 1 / all : 0;
       if (first + y < T && lane_column() == 0)  // log 0 = -inf: saw nothing
-        lse[row + y] = all > 0 ? top[i][half] * scale + logf(all) : -INFINITE;
+        lse[row + y] = all != 0 ? top[i][half] * scale + logf(all) : -INFINITE;
     }
   copy_async_wait<0>();
   __syncthreads();  // where nothing was seen the queries may still be on their way

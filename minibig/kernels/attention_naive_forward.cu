@@ -39,7 +39,7 @@ __global__ void attention_naive_softmax(float* p, int S, long long rows) {
   for (int s = 0; s < S; s++) top = fmaxf(top, p[s]);
   if (top == -INFINITE) top = 0;  // a row that sees nothing: exp(-inf) = 0 throughout
   for (int s = 0; s < S; s++) total += p[s] = expf(p[s] - top);
-  for (int s = 0; s < S; s++) p[s] = total > 0 ? p[s] / total : 0;
+  for (int s = 0; s < S; s++) p[s] = total != 0 ? p[s] / total : 0;
 }
 
 __global__ void attention_naive_weighted_sum(const float* p, const float* v, float* out,

@@ -61,7 +61,7 @@ __global__ void attention_tiled_softmax(float* p, int S, long long rows) {
   for (int s = lane; s < S; s += 32) total += p[s] = expf(p[s] - top);
   for (int step = 16; step > 0; step /= 2)
     total += __shfl_xor_sync(0xffffffff, total, step);
-  for (int s = lane; s < S; s += 32) p[s] = total > 0 ? p[s] / total : 0;
+  for (int s = lane; s < S; s += 32) p[s] = total != 0 ? p[s] / total : 0;
 }
 
 __global__ void __launch_bounds__(128) attention_tiled_weighted_sum(

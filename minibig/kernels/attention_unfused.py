@@ -4,8 +4,8 @@ Both take the same steps with the same arguments, three forward and two more bac
 They differ in how a step is spread over the threads, and so in the grid.
 """
 
+from .arrays import ceil, contiguous
 from .kernel import load
-from .problem import ceil, contiguous
 
 
 class Unfused:

@@ -1,6 +1,6 @@
 // All parameters of a model, or all gradients, in another kind of numbers.
 //
-//   y = x, rounded to the nearest; above 65,504 float16 is infinite
+//   y = x, rounded to the nearest; float16 is infinite from 65,520 on
 //
 // Shapes    table: an Entry for each array, count of them, as bytes; what it points to
 //           is From and To: float, float16 or bfloat16

@@ -1,8 +1,8 @@
 """Sums over the rows of a matrix: a bias's gradient, in two kernels."""
 
+from .arrays import ceil, contiguous, empty, number_of
 from .kernel import load
-from .problem import ceil
-from .rows import MOST_ROWS, contiguous, empty, number_of
+from .rows import MOST_ROWS
 
 COLUMNS, THREADS = 32, 256  # that a block owns; of a block: as in columns.cuh
 MOST_PARTS = 128  # of the rows, which are summed up by themselves first

@@ -1,7 +1,8 @@
 """Cross-entropy from logits: one kernel forward, one backward."""
 
+from .arrays import contiguous, empty, number_of
 from .kernel import load
-from .rows import MOST_ROWS, contiguous, empty, number_of, threads_for
+from .rows import MOST_ROWS, threads_for
 
 NO_ID = -(1 << 63)
 

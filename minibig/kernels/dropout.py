@@ -1,8 +1,8 @@
 """Dropout's mask, drawn where it is used: bit for bit that of the CPU."""
 
 from ..backend import array_module
+from .arrays import ceil
 from .kernel import load
-from .problem import ceil
 
 DRAWS = 32  # of 64 bits, by each thread; as in dropout_mask.cu
 BLOCK = 256

@@ -1,9 +1,8 @@
 """The gradient of an embedding's table, the same bits each time."""
 
 from ..backend import array_module
+from .arrays import ceil, contiguous, empty, number_of
 from .kernel import load
-from .problem import ceil
-from .rows import contiguous, empty, number_of
 
 CHUNK, BLOCK = 32, 128  # rows and columns of a block; as in embedding_backward.cu
 

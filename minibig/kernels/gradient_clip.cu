@@ -3,8 +3,8 @@
 //   gradient_scale  g *= factor, which the CPU knows
 //   gradient_clip   g *= min(max_norm / (norm + 1e-6), 1), where it need not know the norm
 //
-// A norm that is NaN makes NaN of every number, an infinite one zeros, and NaN of
-// infinities.
+// A norm that is NaN makes NaN of every number; an infinite one zeros, NaN of infinities,
+// and NaN of every number where max_norm is infinite, too.
 //
 // Shapes    table: an Entry for each gradient, count of them, as bytes; what it points
 //           to is float, and no two overlap; norm (), double

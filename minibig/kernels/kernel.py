@@ -71,7 +71,8 @@ class Kernel:
 
     Grid and block are one to three numbers, arguments arrays, numbers, or None for an
     absent array. Raises TypeError for another dtype than the kernel reads, ValueError
-    for arrays with gaps, DeviceError for arrays on two devices.
+    for arrays with gaps, DeviceError for arrays on the CPU and a GPU. Of several GPUs
+    it is the current one that must hold them.
     """
 
     def __init__(self, module, name):

@@ -1,9 +1,9 @@
 """Layer norm and RMS norm: a kernel forward, and three backward."""
 
+from .arrays import ceil, contiguous, empty, number_of
 from .columns import COLUMNS, THREADS, parts_of
 from .kernel import load
-from .problem import ceil
-from .rows import MOST_ROWS, contiguous, empty, number_of, threads_for
+from .rows import MOST_ROWS, threads_for
 
 
 def layer_norm(x, weight, bias, *, eps=1e-5):

@@ -7,9 +7,8 @@ elsewhere in each step.
 import numpy as np
 
 from ..backend import device_of, to_device
+from .arrays import NUMBERS, address_of, ceil, contiguous, empty
 from .kernel import load
-from .problem import address_of, ceil
-from .rows import NUMBERS, contiguous, empty
 
 CHUNK, BLOCK = 4096, 256  # numbers and threads of a block; as in parameters.cuh
 _PLACE = [("first", "i8"), ("size", "i8")]

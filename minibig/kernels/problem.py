@@ -11,21 +11,6 @@ WIDTHS = (32, 64, 80, 96, 128)  # of heads, for which the flash rungs are compil
 MOST_BLOCKS = 65535  # CUDA's limit for a grid's second and third axis
 
 
-def ceil(n, step):
-    """How many steps cover n."""
-    return -(-n // step)
-
-
-def contiguous(x):
-    """x, copied if it lies in memory with gaps or in another order."""
-    return array_module(x).ascontiguousarray(x)
-
-
-def address_of(x):
-    """Where an array begins."""
-    return x.ctypes.data if array_module(x) is np else x.data.ptr
-
-
 @dataclass(frozen=True)
 class Problem:
     """Sizes of q (B, H, T, D), k and v (B, G, S, D), who sees whom, and the scale.

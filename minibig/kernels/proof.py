@@ -101,18 +101,17 @@ def verdict(rung, below, device, dtype, width):
 
 
 def _error(rung, below, xp, dtype, width, batch, queries, keys, offset, padding):
-    """The largest difference of all results, in parts of 1 or of the largest."""
+    """The largest difference of all results, in parts of 1 or of the largest.
+
+    Heads lie side by side, as after a projection, two of q for each of k and v.
+    """
     draw = np.random.default_rng(0)
-    query, key = (batch, 2, queries, width), (batch, 1, keys, width)
+    query, key = (batch, queries, 4, width), (batch, keys, 2, width)
     arrays = [draw.standard_normal(s, "float32") for s in (query, key, key, query)]
-    *arrays, dout = [xp.asarray(x).astype(dtype) for x in arrays]
+    arrays = [xp.asarray(x).astype(dtype).swapaxes(1, 2) for x in arrays]
     mask = xp.asarray(draw.random((batch, keys)) < 0.8) if padding else None
-    p = posed(*arrays, mask, offset is not None, offset, None)
-    found, expected = (
-        [*kept, *solver.backward(p, *arrays, mask, *kept, dout)]
-        for solver in (rung, below)
-        for kept in [solver.forward(p, *arrays, mask)]
-    )
+    p = posed(*arrays[:3], mask, offset is not None, offset, None)
+    found, expected = (_results(solver, p, arrays, mask) for solver in (rung, below))
     errors = []
     for ours, theirs in zip(found, expected, strict=True):
         ours, theirs = (
@@ -122,3 +121,10 @@ def _error(rung, below, xp, dtype, width, batch, queries, keys, offset, padding)
         with np.errstate(invalid="ignore"):  # of what was never written: NaN will do
             errors.append(np.abs(ours - theirs).max() / size)
     return np.max(errors)
+
+
+def _results(solver, p, arrays, mask):
+    """out, the rows' log Σ e^score, dq, dk, dv."""
+    *arrays, dout = map(solver.readable, arrays)
+    kept = solver.forward(p, *arrays, mask)
+    return [*kept, *solver.backward(p, *arrays, mask, *kept, dout)]

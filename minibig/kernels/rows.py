@@ -1,47 +1,11 @@
-"""What the fused kernels share: which arrays they serve, and a block for a row."""
+"""Kernels in which a block shares a row: how many rows, and threads for each."""
 
-import numpy as np
+from .arrays import ceil
 
-from ..backend import array_module
-from .problem import ceil
-
-NUMBERS = {"float32": "float", "float16": "float16", "bfloat16": "bfloat16"}
 MOST_ROWS = 1 << 31  # of a grid are fewer: a block each
 MOST_THREADS = 512  # for a row: 4 such blocks fill a multiprocessor
-
-
-def number_of(*arrays):
-    """What C++ calls the dtype of all `arrays` (None goes with any): "float", say.
-
-    None where no kernel serves them: another dtype, several, or no numbers at all.
-    """
-    given = [x for x in arrays if x is not None]
-    names = {x.dtype.name for x in given}
-    if len(names) > 1 or not all(x.size for x in given):
-        return None
-    return NUMBERS.get(names.pop())
 
 
 def threads_for(width):
     """Threads of a block that shares a row: each gets 4 numbers, or more."""
     return min(MOST_THREADS, 32 * ceil(width, 128))
-
-
-def empty(like, shape=None, dtype=None):
-    """An array to be filled; on the emulator NaN shows what was left out."""
-    xp, shape = array_module(like), like.shape if shape is None else shape
-    dtype = like.dtype if dtype is None else np.dtype(dtype)
-    if xp is np and dtype.kind == "f":
-        return np.full(shape, np.nan, dtype)
-    return xp.empty(shape, dtype)
-
-
-def contiguous(x, like=None):
-    """x, in the order that kernels read, and in the dtype of `like`."""
-    if x is None:
-        return None
-    dtype = x.dtype if like is None else like.dtype
-    if x.flags.c_contiguous and x.dtype == dtype:  # two calls of CuPy less
-        return x
-    found = array_module(x).ascontiguousarray(x, dtype=dtype)
-    return found.reshape(x.shape)  # NumPy's has one axis at least

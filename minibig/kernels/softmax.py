@@ -1,7 +1,8 @@
 """Softmax and its logarithm along the last axis, each pass in one kernel."""
 
+from .arrays import contiguous, empty, number_of
 from .kernel import load
-from .rows import MOST_ROWS, contiguous, empty, number_of, threads_for
+from .rows import MOST_ROWS, threads_for
 
 
 def softmax(x, *, axis=-1):

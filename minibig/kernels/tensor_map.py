@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from .problem import address_of
+from .arrays import address_of
 
 COLUMNS = 64  # of 2 bytes, which a copy brings
 MULTIPLE = 16  # bytes: of addresses and of steps

@@ -2,7 +2,7 @@
 
 from ..backend import use_kernel
 from ..kernels.activation import activation as by_kernel
-from ..kernels.rows import number_of
+from ..kernels.arrays import number_of
 from . import elementwise
 from .matmul import linear
 from .reduction import over_rows

@@ -7,6 +7,7 @@ import numpy as np
 from .. import checks
 from ..backend import array_module, use_kernel
 from ..kernels import parameters as kernel
+from ..kernels.arrays import address_of
 from ..tensor import Tensor
 from .blocks import in_blocks, writable
 from .optimizer import number
@@ -71,9 +72,9 @@ def _by_kernel(gradients):
     served, others = {}, []
     for gradient in gradients:
         array = gradient.array
-        new = id(array) not in served
+        new = address_of(array) not in served
         if new and use_kernel(array) and kernel.is_served(array):
-            served[id(array)] = array
+            served[address_of(array)] = array
         else:
             others.append(gradient)
     return list(served.values()), others

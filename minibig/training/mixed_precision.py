@@ -158,6 +158,8 @@ def lowered(model, dtype="float16"):
     Gradients that backward leaves there are of 16 bits too, or are added to float32
     ones that were there before. Changes made to the copies are lost.
     """
+    if dtype == "bfloat16":
+        dtype = _bfloat16(model)
     masters = [(p, p.array) for p in model.parameters() if p.is_floating_point()]
     before, mode.bfloat16 = mode.bfloat16, dtype == "bfloat16"
     try:
