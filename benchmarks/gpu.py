@@ -22,10 +22,12 @@ from measure import HERE, today
 import numpy as np  # isort: skip (measure sets the threads, and finds minibig)
 from minibig import backend
 
-os.environ["CUPY_TF32"] = "0"  # float32 is float32, here as in PyTorch
+# float32 is float32: NVIDIA's containers switch TF32 on in PyTorch
+os.environ |= {"CUPY_TF32": "0", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "0"}
 FLUSH = 1 << 30  # bytes written before a call that is timed: more than any L2 cache has
 SIDE = 8192  # of the matrices whose product is the ceiling
 RESULTS = HERE / "results"
+LONGEST = 150  # seconds of one contender: one that hangs must not take all minutes
 
 
 def require():
@@ -185,6 +187,16 @@ def driver():
     return (done.stdout.splitlines() or ["unknown"])[0].strip()
 
 
+def unmeasured(options, ways, todo):
+    """Lines for what was not asked for, and for a missing bfloat16."""
+    lines = [f"{name}: not asked for" for way, name in ways.items() if way not in todo]
+    if options.quick:
+        lines.append("--quick: fewer shapes or steps, shorter measurements")
+    if chip() >= 80 and sixteen_bits() == "float16":
+        lines.append("bfloat16: the package ml_dtypes is not installed")
+    return list(dict.fromkeys(lines))
+
+
 def chosen(names, ways):
     """Those of `ways`, {way: its name}, that are named; all where none is."""
     found = [way for way, name in ways.items() if not names or name in names]
@@ -211,7 +223,7 @@ def in_own_process(script, job, seconds):
             end = f"stopped after {seconds:.0f} s"
         out.seek(0)
         lines = [line.strip() for line in out]
-    rows = [json.loads(x) for x in lines if x.startswith("{") and x.endswith("}")]
+    rows = [json.loads(x) for x in lines if x.startswith('{"') and x.endswith("}")]
     return [row for row in rows if "failed" not in row], next(
         (row["failed"] for row in rows if "failed" in row), end
     )

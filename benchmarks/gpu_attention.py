@@ -12,15 +12,17 @@ are over before the end. `--ways` names what to measure, `--folder` where to wri
 
 import argparse
 import contextlib
+import itertools
 import json
 import math
 import time
 from pathlib import Path
 
 import gpu
-from gpu import RESULTS, Clock, in_own_process, normal
+from gpu import LONGEST, RESULTS, Clock, in_own_process, normal
 from gpu_attention_report import THEIRS, Case, Results, cases, write
 
+import numpy as np  # isort: skip (measure sets the threads)
 from minibig import backend
 from minibig.kernels import attention
 from minibig.kernels.problem import Problem
@@ -29,18 +31,24 @@ SLOW = 2.0  # seconds for both passes: cases expected to take longer are left ou
 
 
 def ways(sixteen, chip, torch):
-    """(what can be measured as (way, dtype), what cannot and why)."""
+    """(what can be measured as (way, dtype), what cannot and why).
+
+    Ours and theirs take turns: so each is beside the one that it is held against.
+    """
     found, refused = [], []
     for dtype in (sixteen, "float32"):
+        ours, theirs = [], []
         for rung in attention.LADDER:
             reasons = {rung.refusal(_problem(case, dtype), chip) for case in cases()}
             if None in reasons:
-                found.append((rung.name, dtype))
+                ours.append((rung.name, dtype))
             elif dtype == sixteen:
                 refused += [f"{rung.name} {dtype}: {reason}" for reason in reasons]
         if torch:
-            theirs = THEIRS if dtype == sixteen else THEIRS[:1]  # flash reads 16 bits
-            found += [(way, dtype) for way in theirs]
+            both = THEIRS if dtype == sixteen else THEIRS[:1]  # flash reads 16 bits
+            theirs = [(way, dtype) for way in both]
+        for pair in itertools.zip_longest(ours, theirs):
+            found += [way for way in pair if way]
     if not torch:
         refused.append("PyTorch: not installed, or without CUDA")
     return found, refused
@@ -93,7 +101,7 @@ def one_case(way, case, arrays, clock, each):
     wrong = [error(x[-1, -1], y) for x, y in zip(results, expected, strict=True)]
     del results, expected
     times = {name: clock.milliseconds(call, each)[0] for name, call in calls.items()}
-    errors = [wrong[0], max(wrong[1:])]
+    errors = [wrong[0], float(np.max(wrong[1:]))]  # a NaN stays one
     return {"key": case.key, "ms": times, "errors": errors, "by": by}
 
 
@@ -189,22 +197,26 @@ def run(options):
     """Measures, and writes the report anew after each way; returns its path."""
     deadline = time.monotonic() + 60 * options.minutes
     begun, why = in_own_process(__file__, {"kind": "machine"}, 120)
-    if why:
+    if not begun:
         raise SystemExit(f"The GPU could not be measured: {why}")
     about = begun[0]
-    todo, refused = ways(about["sixteen"], about["chip"], about["torch"])
-    todo = gpu.chosen(options.ways, {way: way[0] for way in todo})
+    known, refused = ways(about["sixteen"], about["chip"], about["torch"])
+    known = {way: way[0] for way in known}
+    todo = gpu.chosen(options.ways, known)
+    refused += gpu.unmeasured(options, known, todo)
     keys = [case.key for case in cases(options.quick)]
     results = Results(about, refused, todo)
-    path = gpu.report_path(options.folder, "gpu_attention")
+    part = "-part" * bool(options.quick or options.ways)
+    path = gpu.report_path(options.folder, "gpu_attention" + part)
     write(path, results, picture=False)
     for way, dtype in todo:
         left = deadline - time.monotonic()
         if left < 10:
             break
         settings = {"way": way, "dtype": dtype, "keys": keys, "each": options.each}
-        work = {"kind": "way", "seconds": left - 10, **settings}
-        rows, why = in_own_process(__file__, work, left)
+        limit = min(left, LONGEST)
+        work = {"kind": "way", "seconds": limit - 10, **settings}
+        rows, why = in_own_process(__file__, work, limit)
         results.take((way, dtype), keys, rows, why)
         write(path, results, picture=False)
         print(f"{way} {dtype}: {len(rows)} of {len(keys)} cases", flush=True)

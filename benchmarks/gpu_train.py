@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import gpu
-from gpu import RESULTS, in_own_process
+from gpu import LONGEST, RESULTS, in_own_process
 from gpu_train_report import BATCH, DTYPES, GPT2, STEPS, WARM, Results, write
 
 import numpy as np  # isort: skip (measure sets the threads)
@@ -143,9 +143,13 @@ def measured(way, settings, deadline):
     steps = settings["steps"] // (2 if way[1] == "fp32" else 1)
     while part and (left := deadline - time.monotonic()) > 20:
         work = dict(zip(("library", "precision"), way, strict=True), part=part)
-        work |= {"kind": "way", "seconds": left / 2, **settings, "steps": steps}
-        rows, why = in_own_process(__file__, work, left)
-        full = any(word in (why or "").lower() for word in ("memory", "alloc"))
+        limit = min(left, LONGEST)
+        work |= {"kind": "way", "seconds": limit / 2, **settings, "steps": steps}
+        rows, why = in_own_process(__file__, work, limit)
+        full = any(
+            word in (why or "").lower()
+            for word in ("outofmemory", "out of memory", "alloc")
+        )
         if rows or not full:
             return (rows or [None])[0], why
         part //= 2
@@ -156,13 +160,17 @@ def run(options):
     """Measures, and writes the report anew after each way; returns its path."""
     deadline = time.monotonic() + 60 * options.minutes
     begun, why = in_own_process(__file__, {"kind": "machine"}, 120)
-    if why:
+    if not begun:
         raise SystemExit(f"The GPU could not be measured: {why}")
-    about, todo = begun[0], ways(begun[0]["sixteen"], begun[0]["torch"])
-    todo = gpu.chosen(options.ways, {way: ", ".join(way) for way in todo})
+    about = begun[0]
+    known = ways(about["sixteen"], about["torch"])
+    known = {way: ", ".join(way) for way in known}
+    todo = gpu.chosen(options.ways, known)
     settings = {"config": GPT2, "batch": options.batch, "steps": options.steps}
     results = Results(about, GPT2, options.batch, todo)
-    path = gpu.report_path(options.folder, "gpu_train")
+    results.problems += gpu.unmeasured(options, known, todo)
+    part = "-part" * bool(options.quick or options.ways)
+    path = gpu.report_path(options.folder, "gpu_train" + part)
     write(path, results, picture=False)
     for way in todo:
         row, why = measured(way, settings, deadline)

@@ -20,11 +20,12 @@ HOW = (
     "6 N + 6 L C T = "
     "{flops:.0f} million a token, N = {parameters:.1f} million parameters (attention "
     "counted causal, recomputation not at all); the share is of the measured matrix "
-    "product in the dtype of the run. float32 is float32, TF32 is off. minibig: "
+    "product in the dtype of the run. float32 is float32, TF32 is off "
+    "(PyTorch's attention makes its products of three in TF32). minibig: "
     "`training.fit`, which reads the loss in every step; PyTorch: eager with "
     "scaled_dot_product_attention, autocast, GradScaler for fp16, fused AdamW, and no "
-    "reading of the loss. Losses of the last step, on the same batches, are there to "
-    "show that both learn."
+    "reading of the loss. Losses of the last step (PyTorch's: of its last part) are "
+    "there to show that both learn."
 )
 
 

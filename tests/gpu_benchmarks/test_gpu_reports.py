@@ -33,7 +33,10 @@ def attention_results():
     results = gpu_attention_report.Results(ABOUT, ["naive: no"], [mma, default, late])
     goals = gpu_attention_report.GOALS
     keys = [list(case.key) for case in goals]
-    rows = [attention_row(goals[0], 4.0), attention_row(goals[1], 1.0, (math.nan, 1.0))]
+    rows = [
+        attention_row(goals[0], 4.0),
+        attention_row(goals[1], 1.0, (1e-3, math.nan)),
+    ]
     results.take(mma, keys, rows, None)
     results.take(default, keys, [attention_row(goals[0], 2.0, by="Cudnn")], "it died")
     return results
@@ -157,3 +160,22 @@ def test_settings_have_defaults_within_eight_minutes(module):
     assert options.minutes < 8 and options.folder == FOLDER / "results"
     quick = module.parse(["--quick", "--minutes", "2", "--folder", "x"])
     assert quick.quick and quick.minutes == 2 and quick.folder == Path("x")
+
+
+def test_a_wrong_address_is_no_lack_of_memory(monkeypatch):
+    end = "cudaErrorIllegalAddress: an illegal memory access was encountered"
+    calls = []
+    answer = lambda *job: calls.append(job) or ([], end)  # noqa: E731
+    monkeypatch.setattr(gpu_train, "in_own_process", answer)
+    settings = {"config": SMALL, "batch": 64, "steps": 6}
+    assert gpu_train.measured(("minibig", "bf16"), settings, math.inf) == (None, end)
+    assert len(calls) == 1
+
+
+def test_what_was_not_asked_for_is_said(monkeypatch):
+    options = gpu_attention.parse(["--quick", "--ways", "mma"])
+    monkeypatch.setattr(gpu, "chip", lambda: 90)
+    monkeypatch.setattr(gpu, "sixteen_bits", lambda: "float16")
+    lines = gpu.unmeasured(options, {"a": "mma", "b": "flash"}, ["a"])
+    assert lines[0] == "flash: not asked for" and "--quick" in lines[1]
+    assert "ml_dtypes" in lines[2]
