@@ -842,9 +842,9 @@ print(f"within the CPU's memory: {big.nbytes / own / 1e6:.1f} GB/s")
 if device == "cuda":
     wait = cupy.cuda.Stream.null.synchronize  # so that the clock sees all of it
     there = milliseconds(lambda: (backend.to_device(big, "cuda"), wait()), "cpu")
-    print(f"to the GPU: {big.nbytes / there / 1e6:.1f} GB/s")
+    print(f"to the GPU, by way of a pinned buffer: {big.nbytes / there / 1e6:.1f} GB/s")
 else:
-    print("No GPU here: on one, this cell measures the road, too.")
+    print("No GPU here: on one, this cell measures the way there, too.")
 
 # %% [markdown]
 # ## The memory pool
@@ -1252,7 +1252,7 @@ else:
     print(emulator.missing())
 
 # %% [markdown]
-# Without either, the notebooks go on and say which cells they had to leave out.
+# Without either, the notebooks say so, leave those cells out and go on.
 
 # %% [markdown]
 # ## Summary

@@ -598,7 +598,7 @@ for order in range(6 if ready else 0):
         launch(TOTALS, "parts", (1,), (64,), part, two, 32)
     totals["atomic"].append(float(get(one)[0]))
     totals["two stages"].append(float(get(two)[0]))
-for name, found in totals.items():
+for name, found in totals.items() if ready else ():
     print(f"{name:10} {len(set(found))} different:", *(f"{t:.4f}" for t in found[:4]))
 if ready:
     assert len(set(totals["two stages"])) == 1

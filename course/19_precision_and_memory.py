@@ -1200,7 +1200,7 @@ axes.margins(x=0.1)
 axes.set(xlabel="most that was in use during two steps (MB)")
 viz.show(
     figure,
-    alt="Bars of the peak memory against float32's 28 MB: float16 alone above 60 %, "
+    alt="Bars of the peak memory against float32's 29 MB: float16 alone above 60 %, "
     "recomputed alone near 40 %, four parts alone near 35 %, float16 with recomputation "
     "a third, all three 20 %. All but float16 alone stay below the dashed line at the "
     "half.",

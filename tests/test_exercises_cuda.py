@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minibig import backend
+from minibig import backend, exercises
 from minibig.exercises.cuda import run
 from minibig.kernels import emulator
 
@@ -95,6 +95,15 @@ def test_without_a_compiler_and_a_gpu_it_says_so(monkeypatch):
     monkeypatch.setattr(backend, "check_device", no_gpu)
     with pytest.raises(OSError, match=r"needs Linux .* C\+\+ compiler"):
         scaled(SCALE)
+
+
+def test_no_hint_is_offered_where_no_kernel_can_run(capsys):
+    def absent(*_):
+        raise OSError("the emulator needs a C++ compiler")
+
+    exercises.check("16.axpy", absent)
+    printed = capsys.readouterr().out
+    assert "OSError: the emulator needs" in printed and "hint" not in printed
 
 
 def test_without_a_compiler_a_gpu_launches_it(monkeypatch):

@@ -36,6 +36,12 @@ def _divided_in_float16(gradients, counts, scale):
     return total, bool(np.isfinite(total).all())
 
 
+def _divided_by_infinity(gradients, counts, scale):
+    with np.errstate(all="ignore"):
+        small = gradients / scale  # 65,536 is infinite in float16
+    return _with_shares(small, _shares(counts), 1)
+
+
 def _added_in_float16(gradients, counts, scale):
     with np.errstate(all="ignore"):
         total = (gradients * counts[:, None].astype("float16")).sum(0, dtype="float16")
@@ -77,7 +83,7 @@ unscaled = Exercise(
     solution=_unscaled,
     cases=(
         Case("3 and 1 targets", _by_hand),
-        Case("3 parts", lambda: (_gradients(3, 6, 1), np.array([4, 1, 3]), 64.0)),
+        Case("4 parts", lambda: (_gradients(4, 6, 1), np.array([4, 1, 2, 1]), 64.0)),
         Case("one part", lambda: (_gradients(1, 4, 2), np.array([8]), 2.0), "edge"),
         Case("tiny when divided", _tiny, "edge"),
         Case("nearly too large", _large_ones, "edge"),
@@ -97,6 +103,11 @@ unscaled = Exercise(
             _divided_in_float16,
             "you divided in float16, where what the scale had saved vanishes again. "
             "First .astype('float32'), then divide.",
+        ),
+        Mistake(
+            _divided_by_infinity,
+            "you divided in float16, where a scale of 65,536 is infinite, and what it "
+            "had saved vanishes. First .astype('float32'), then divide.",
         ),
         Mistake(
             _added_in_float16,
