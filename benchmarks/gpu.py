@@ -199,11 +199,11 @@ def unmeasured(options, ways, todo):
 
 def chosen(names, ways):
     """Those of `ways`, {way: its name}, that are named; all where none is."""
-    found = [way for way, name in ways.items() if not names or name in names]
-    if not found:
+    unknown = [name for name in names or () if name not in ways.values()]
+    if unknown or not ways:
         known = "; ".join(dict.fromkeys(ways.values()))
-        sys.exit(f"--ways names {'; '.join(names)}, but here are: {known}")
-    return found
+        sys.exit(f"--ways names {'; '.join(unknown)}, but here are: {known}")
+    return [way for way, name in ways.items() if not names or name in names]
 
 
 # ---- processes of their own ---------------------------------------------------------

@@ -97,12 +97,20 @@ def one_case(way, case, arrays, clock, each):
     """The row of a case: errors first, then times."""
     make = torch_calls if way in THEIRS else rung_calls
     calls, results, by = make(way, *arrays, is_causal=case.causal)
-    expected = reference(*(x[-1, -1] for x in arrays), case.causal)
-    wrong = [error(x[-1, -1], y) for x, y in zip(results, expected, strict=True)]
-    del results, expected
+    wrong = [errors_of(arrays, results, case.causal, head) for head in (0, -1)]
+    whole = [bool(backend.array_module(x).isfinite(x).all()) for x in results]
+    wrong = np.where(whole, np.max(wrong, 0), math.nan)  # a NaN stays one
+    del results
     times = {name: clock.milliseconds(call, each)[0] for name, call in calls.items()}
-    errors = [wrong[0], float(np.max(wrong[1:]))]  # a NaN stays one
+    errors = [float(wrong[0]), float(np.max(wrong[1:]))]
     return {"key": case.key, "ms": times, "errors": errors, "by": by}
+
+
+def errors_of(arrays, results, is_causal, head):
+    """Of out, dq, dk and dv in one head, the first or the last of the batch's."""
+    expected = reference(*(x[head, head] for x in arrays), is_causal)
+    pairs = zip(results, expected, strict=True)
+    return [error(x[head, head], y) for x, y in pairs]
 
 
 def rung_calls(way, q, k, v, dout, *, is_causal):
@@ -204,6 +212,7 @@ def run(options):
     known = {way: way[0] for way in known}
     todo = gpu.chosen(options.ways, known)
     refused += gpu.unmeasured(options, known, todo)
+    refused += [f"the machine's process: {why}"] if why else []
     keys = [case.key for case in cases(options.quick)]
     results = Results(about, refused, todo)
     part = "-part" * bool(options.quick or options.ways)

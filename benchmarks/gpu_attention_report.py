@@ -91,6 +91,8 @@ class Results:
             row = found.get(key, {"left_out": why or "its process ended early"})
             if "left_out" in row:
                 left_out.setdefault(row["left_out"], []).append(str(Case(*key)))
+        if why and not left_out:
+            self.problems.append(f"{name} {dtype}: after its last row: {why}")
         for reason, which in left_out.items():
             self.problems.append(f"{name} {dtype}: {reason}: {'; '.join(which)}")
         bound = BOUNDS[dtype]
@@ -102,6 +104,12 @@ class Results:
         if wrong:
             text = f"{name} {dtype}: WRONG, errors over {bound:g}: {'; '.join(wrong)}"
             self.problems.append(text)
+
+    @property
+    def any_right(self):
+        """Whether there is anything to draw."""
+        pairs = ((way, row) for way, rows in self.rows.items() for row in rows.values())
+        return any(right(row, BOUNDS[dtype]) for (_, dtype), row in pairs)
 
     @property
     def not_run(self):
@@ -135,7 +143,7 @@ def write(path, results, picture=True):
     not_run, body = results.not_run, [ceiling_lines(results.about["ceilings"]), ""]
     if importlib.util.find_spec("matplotlib") is None:
         not_run = [*not_run, "the picture: Matplotlib is not installed"]
-    elif picture and any(results.rows.values()):
+    elif picture and results.any_right:
         draw(path.with_suffix(".png"), results)
         body += [f"![TFLOP/s by sequence length]({path.stem}.png)", ""]
     dtypes = results.about["sixteen"], "float32"
@@ -229,6 +237,7 @@ def draw(path, results):
         for axis, (width, causal) in zip(row, kinds, strict=True):
             for color, (way, rows) in enumerate(results.rows.items()):
                 keys = sorted(k for k in rows if (k[0], k[2]) == (width, causal))
+                keys = [key for key in keys if right(rows[key], BOUNDS[way[1]])]
                 rates = [results.rate(way, Case(*key), direction) for key in keys]
                 style = "--" if way[0] in THEIRS else "-"
                 axis.plot([key[1] for key in keys], rates, style, marker="o",

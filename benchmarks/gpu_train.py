@@ -169,6 +169,7 @@ def run(options):
     settings = {"config": GPT2, "batch": options.batch, "steps": options.steps}
     results = Results(about, GPT2, options.batch, todo)
     results.problems += gpu.unmeasured(options, known, todo)
+    results.problems += [f"the machine's process: {why}"] if why else []
     part = "-part" * bool(options.quick or options.ways)
     path = gpu.report_path(options.folder, "gpu_train" + part)
     write(path, results, picture=False)

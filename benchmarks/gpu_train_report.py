@@ -1,6 +1,7 @@
 """What gpu_train.py trains, its operations, and its report."""
 
 import importlib.util
+import math
 import statistics
 from dataclasses import dataclass, field
 
@@ -57,10 +58,15 @@ class Results:
     def take(self, way, row, why):
         """Adds the row of a way, or why there is none."""
         self.waiting = [other for other in self.waiting if other != way]
-        if row:
-            self.rows[way] = row
+        name = ", ".join(way)
+        if not row:
+            self.problems.append(f"{name}: {why}")
+        elif not math.isfinite(row["loss"]):
+            self.problems.append(f"{name}: WRONG, the loss is {row['loss']}")
         else:
-            self.problems.append(f"{', '.join(way)}: {why}")
+            self.rows[way] = row
+            if why:
+                self.problems.append(f"{name}: after its last step: {why}")
 
     @property
     def not_run(self):

@@ -13,7 +13,7 @@ from . import functional, optim, threads
 from .backend import matmul
 from .models import GPT, GPTConfig
 from .tensor import Tensor
-from .training import DataParallel, next_token_loss, usable_processes
+from .training import DataParallel, HelperError, next_token_loss, usable_processes
 
 SECONDS = 0.4  # for each number
 SIDE = 1024  # of the matrices
@@ -43,7 +43,10 @@ def _of_processes(count):
     """A line on what `train` does by default, where it takes several processes."""
     if count == 1:
         return []
-    task, rate = shared(count)
+    try:
+        task, rate = shared(count)
+    except HelperError as error:
+        return [str(error)]
     return [f"{task}, as `train` does it here, by {count} processes: {rate:,.1f}"]
 
 

@@ -117,8 +117,8 @@ def _with_cupy(report, packages, install):
         without = cupy.cuda.runtime.driverGetVersion() == 0
         report.advise(NO_DRIVER if without else explain(error, install))
         return False
-    _try_kernels(report, cupy, install)
-    _try_attention(report, cupy)
+    if _try_kernels(report, cupy, install):
+        _try_attention(report, cupy)
     return True
 
 
@@ -155,7 +155,9 @@ def _describe_memory(report, cupy):
 
 
 def _try_kernels(report, cupy, install):
-    """Compiles and runs a kernel that needs nothing, then one that needs headers."""
+    """Compiles and runs a kernel that needs nothing, then one that needs headers;
+    whether both were right."""
+    all_right = True
     for name, code in (("CUDA kernel", KERNEL), ("CUDA headers", HEADERS + KERNEL)):
         try:
             x = cupy.asarray(np.arange(32, dtype=np.float32))
@@ -164,10 +166,13 @@ def _try_kernels(report, cupy, install):
         except Exception as error:  # of CuPy's many types: each is told
             report.add(name, first_line(error))
             report.advise(explain(error, install))
+            all_right = False
             continue
         report.add(name, "compiled, ran, right" if right else "ran, with wrong numbers")
         if not right:
             report.advise("the GPU computes wrongly: update its driver and CuPy")
+            all_right = False
+    return all_right
 
 
 def _try_attention(report, cupy):

@@ -230,12 +230,14 @@ def relu(x):
 
 def isnan(x):
     """True where x is not a number."""
-    return Tensor(backend.array_module(x.array).isnan(x.array))
+    xp = backend.array_module(x.array)
+    return Tensor(xp.asarray(xp.isnan(x.array)))
 
 
 def isfinite(x):
     """True where x is neither infinite nor NaN."""
-    return Tensor(backend.array_module(x.array).isfinite(x.array))
+    xp = backend.array_module(x.array)
+    return Tensor(xp.asarray(xp.isfinite(x.array)))
 
 
 def remainder(a, b):

@@ -139,6 +139,13 @@ class ufunc:
             bound["dtype"] = known(dtype)
         return call(self.inner, [operand(x) for x in args], bound, None, out)
 
+    def at(self, a, indices, b=None):
+        if self.__name__ not in ("add", "subtract", "maximum", "minimum"):
+            raise NotImplementedError(f"`{self.__name__}.at` is not supported yet")
+        refuse_broadcast_target(a._hidden)
+        places = operand(indices) % max(a.shape[0], 1)  # out of bounds they wrap around
+        self.inner.at(a._hidden, places, operand(b))
+
     def reduceat(self, array, indices, axis=0, dtype=None, out=None):
         if self.__name__ != "add":
             raise NotImplementedError(f"CuPy has no {self.__name__}.reduceat")

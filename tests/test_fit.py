@@ -285,6 +285,17 @@ def test_damaged_weights_are_told_from_ops():
         run(model)
 
 
+def test_a_number_of_the_losss_own_is_told_from_weights():
+    """With batch norm, whose count of batches has no axes."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+
+    def loss(model, inputs, labels):
+        return classification_loss(model, inputs, labels) * math.nan
+
+    with pytest.raises(FloatingPointError, match="the model or the loss brings along"):
+        run(model, loss=loss)
+
+
 def test_gradient_that_is_not_finite_names_the_parameter_and_changes_nothing():
     model = classifier()
     before = weights(model)

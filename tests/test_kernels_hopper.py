@@ -52,7 +52,7 @@ if FULL:  # sights and types take turns
 @pytest.fixture(autouse=True)
 def bits_of_bfloat16(monkeypatch):
     """NumPy has no bfloat16: its bits go in."""
-    monkeypatch.setitem(attention_mma.NUMBERS, "uint16", "bfloat16")
+    monkeypatch.setitem(attention_mma.SIXTEEN_BITS, "uint16", "bfloat16")
 
 
 @pytest.fixture

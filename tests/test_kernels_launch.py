@@ -105,12 +105,23 @@ def test_a_source_says_what_its_templates_take():
     ((drawn(4)[::2], drawn(1), 0), ValueError, r"x \(2,\) .*gaps.*ascontiguousarray"),
     ((drawn(3, 2).T, drawn(1), 0), ValueError, r"x \(2, 3\) .*another order"),
     ((drawn(2), drawn(1), 2**31), ValueError, "n = 2147483648 does not fit int32"),
+    ((drawn(2), drawn(1), 1.5), ValueError, "n = 1.5 does not fit int32"),
     ((drawn(2), drawn(1)), TypeError, r"add takes 3 arguments \(x, y, n\), not 2"),
 ])  # fmt: skip
 def test_arguments_that_do_not_fit_are_refused(arguments, error, message):
     add = kernels.Module(kernels.parse("add.cu", TEXT))["add"]
     with pytest.raises(error, match=message):
         add((1,), (1,), *arguments)
+
+
+@pytest.mark.parametrize("kind", ["size_t", "unsigned int", "__half"])
+@pytest.mark.parametrize("before", ["void __launch_bounds__(32)",
+                                    "__launch_bounds__(32) void"])  # fmt: skip
+def test_a_parameter_of_a_type_that_no_launch_knows_is_named(before, kind):
+    text = f"__global__ {before} f(const {kind}* x) {{}}"
+    f = kernels.Module(kernels.parse("f.cu", text))["f"]
+    with pytest.raises(TypeError, match=f"f: x is of type {kind}; kernels take Tensor"):
+        f((1,), (32,), drawn(2))
 
 
 def test_arrays_on_two_devices_are_refused(strict):

@@ -32,7 +32,7 @@ if rungs.FULL:
 @pytest.fixture(autouse=True)
 def bits_of_bfloat16(monkeypatch):
     """NumPy has no bfloat16: its bits go in."""
-    monkeypatch.setitem(attention_mma.NUMBERS, "uint16", "bfloat16")
+    monkeypatch.setitem(attention_mma.SIXTEEN_BITS, "uint16", "bfloat16")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

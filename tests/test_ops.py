@@ -203,6 +203,8 @@ def test_isnan_isfinite_and_invert_by_hand():
     assert x.isnan().tolist() == [False, True, False, False]
     assert x.isfinite().tolist() == [True, False, False, False]
     assert (~x.isnan()).tolist() == [True, False, True, True]
+    alone = mb.tensor(math.nan)
+    assert alone.isnan().item() is True and alone.isfinite().item() is False
 
 
 def test_one_hot_by_hand_and_its_refusal():

@@ -304,6 +304,15 @@ def test_checkpoint_of_another_run_is_refused(changes, fact, tmp_path):
         np.testing.assert_array_equal(array, before[name])
 
 
+def test_a_run_that_an_earlier_version_wrote_is_refused_for_that(tmp_path):
+    Fresh().fit(tmp_path, steps=3)
+    checkpoint = load_checkpoint(latest(tmp_path))
+    del checkpoint.arrays["history.steps"]
+    save_checkpoint(tmp_path, 4, checkpoint.arrays, checkpoint.info)
+    with pytest.raises(OtherRunError, match="written by an earlier minibig: give"):
+        Fresh().fit(tmp_path)
+
+
 def test_checkpoint_that_fit_did_not_write_is_refused(tmp_path):
     save_checkpoint(tmp_path, 3, {"model.weight": np.ones(2)}, {"notes": "mine"})
     with pytest.raises(ValueError, match=r"no checkpoint of fit: give another folder"):

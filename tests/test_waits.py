@@ -182,6 +182,18 @@ def test_picking_by_ids_waits_neither_way(strict, pick):
     np.testing.assert_allclose(*gradients, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_was_picked_by_ids_keeps_its_place(strict, dtype):
+    """A NaN spoils no other place, and small numbers live beside large ones."""
+    ids = np.random.default_rng(0).permutation(np.arange(40).repeat(2))
+    dy = np.where(ids < 20, 1e6, 1e-6).astype(dtype)
+    dy[ids == 3] = np.nan
+    places, values = (strict.asarray(x) for x in (ids, dy))
+    found = indexing.add_at(places, values, 50).get()
+    expected = np.bincount(ids, dy.astype("f8"), 50)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_evaluation_waits_once(strict):
     model = nn.Linear(3, 2).to("cuda")
     x = np.ones((20, 3), np.float32)

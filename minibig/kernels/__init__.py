@@ -50,8 +50,8 @@ time. All take 32 and 16 bits, but `parameters`: float32, and 16 bits to cast.
 |---|---|---|
 | `softmax`, `norm`, `cross_entropy` | rows, forward and backward | `rows.cuh` |
 | `activation` | gelu, exact and by tanh, silu; of x + bias too | `activation.cuh` |
-| `columns` | sums over rows: the gradient of a bias | `columns.cuh` |
-| `embedding` | the table's gradient, by runs of equal ids | |
+| `columns` | sums over rows: a bias's gradient, `norm`'s too | `columns.cuh` |
+| `embedding` | gradients of what ids picked, by runs of equal ids | |
 | `dropout` | the mask, NumPy's bits | |
 | `parameters` | Adam, casts, norm and clipping of all gradients | `parameters.cuh` |
 
@@ -59,8 +59,11 @@ time. All take 32 and 16 bits, but `parameters`: float32, and 16 bits to cast.
 none. It includes headers of this folder alone; number types and PTX are in `ptx.cuh`, a
 function of a line each, with its twin in plain C++ in `emulator/ptx.h`; what Hopper
 alone knows is in `wgmma.cuh` and `tma.cuh`, with twins likewise. Dynamic shared memory
-is declared with `DYNAMIC_SHARED`. The file stands in `catalogue`, with the chips that
-it is meant for, and a test holds it against a reference.
+is declared with `DYNAMIC_SHARED`. Parameters are pointers and numbers of the types in
+`kernel.DTYPES`. A new one goes through five places: the file, whose header says what
+the others' headers say; a launcher, which `arrays` and `rows` help to write; a row in
+`catalogue`, with the chips that it is meant for; its registers, in the tests'
+`kernel_bounds`; and a test against a reference, as in `test_kernels_fused`.
 """
 
 from . import attention

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .. import checks
 from ..backend import array_module
 
 NUMBERS = {"float32": "float", "float16": "float16", "bfloat16": "bfloat16"}
@@ -28,7 +29,12 @@ def empty(like, shape=None, dtype=None):
     """An array to be filled; on the emulator NaN shows what was left out."""
     xp, shape = array_module(like), like.shape if shape is None else shape
     dtype = like.dtype if dtype is None else np.dtype(dtype)
-    if xp is np and dtype.kind == "f":
+    return empty_in(xp, shape, dtype)
+
+
+def empty_in(xp, shape, dtype):
+    """The same for no array in sight."""
+    if xp is np and checks.is_float(dtype):
         return np.full(shape, np.nan, dtype)
     return xp.empty(shape, dtype)
 

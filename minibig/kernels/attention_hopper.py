@@ -1,7 +1,7 @@
 """Rung 5: flash attention by Hopper's wgmma and its copy engine (TMA)."""
 
 from .arrays import ceil, contiguous
-from .attention_mma import NUMBERS, Mma
+from .attention_mma import SIXTEEN_BITS, Mma
 from .kernel import load
 from .proof import doubt
 from .tensor_map import COLUMNS, TensorMap, mappable
@@ -70,7 +70,7 @@ class Hopper(Mma):
         return tuple(map(_turned, (dq, dk, dv)))
 
     def _load(self, direction, p):
-        file, number = f"attention_hopper_{direction}.cu", NUMBERS[p.dtype.name]
+        file, number = f"attention_hopper_{direction}.cu", SIXTEEN_BITS[p.dtype.name]
         return load(file, number, p.width, options=(ARCHITECTURE,))
 
 

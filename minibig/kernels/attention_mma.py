@@ -4,7 +4,7 @@ from .arrays import address_of, ceil, contiguous
 from .kernel import load
 from .problem import WIDTHS
 
-NUMBERS = {"float16": "float16", "bfloat16": "bfloat16"}
+SIXTEEN_BITS = {"float16": "float16", "bfloat16": "bfloat16"}
 QUERIES, KEYS = 128, 64  # a tile of forward; dq owns as many queries
 OLDEST = 80  # the first chip with cp.async, and with mma for bfloat16
 
@@ -22,8 +22,8 @@ class Mma:
 
     def refusal(self, problem, chip):
         """Why this rung cannot do `problem` on `chip`; None if it can."""
-        if problem.dtype.name not in NUMBERS:
-            return f"reads {' or '.join(NUMBERS)}, not {problem.dtype}"
+        if problem.dtype.name not in SIXTEEN_BITS:
+            return f"reads {' or '.join(SIXTEEN_BITS)}, not {problem.dtype}"
         if problem.width not in WIDTHS:
             return f"knows head widths {WIDTHS}, not {problem.width}"
         if chip < OLDEST:
@@ -64,7 +64,7 @@ class Mma:
         return dq, dk, dv
 
     def _load(self, direction, p):
-        number = NUMBERS[p.dtype.name]
+        number = SIXTEEN_BITS[p.dtype.name]
         return load(f"attention_mma_{direction}.cu", number, p.width)
 
 

@@ -24,5 +24,5 @@ def column_sums(x):
 
 
 def parts_of(rows):
-    """In how many parts so many rows are summed up: at least 64 rows each."""
+    """In how many parts so many rows are summed up: one for 64 rows, 128 at most."""
     return min(MOST_PARTS, ceil(rows, 64))

@@ -120,6 +120,11 @@ class Kernel:
                     f"{self.name}: {parameter.name} is a TensorMap, not {found}"
                 )
             return value
+        if kind not in DTYPES:
+            raise TypeError(
+                f"{self.name}: {parameter.name} is of type {kind}; kernels take "
+                f"TensorMap, {', '.join(DTYPES)}"
+            )
         expected = DTYPES[kind]
         if not parameter.pointer:
             return self._number(parameter, value, np.dtype(expected[0]))
@@ -142,7 +147,7 @@ class Kernel:
     def _number(self, parameter, value, dtype):
         if dtype.kind in "iu":
             limits = np.iinfo(dtype)
-            if not limits.min <= value <= limits.max:
+            if not limits.min <= value <= limits.max or value != int(value):
                 raise ValueError(
                     f"{self.name}: {parameter.name} = {value} does not fit {dtype}"
                 )

@@ -11,7 +11,8 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 KERNEL = re.compile(
     r"(?:template\s*<(?P<template>[^>]*)>\s*)?"
-    r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?"
+    r"__global__\s+(?:__launch_bounds__\([^)]*\)\s*)?"
+    r"void\s+(?:__launch_bounds__\([^)]*\)\s*)?"
     r"(?P<name>\w+)\s*\((?P<parameters>[^)]*)\)"
 )
 QUALIFIERS = ("const", "*", "__restrict__", "__grid_constant__")

@@ -43,10 +43,16 @@ def gather(x, *, axis, index):
 
 def add_at(places, values, size):
     """An array of `size` zeros with `values` added at `places`, repeats and all."""
-    places = places.ravel()
-    if array_module(values) is not np:  # CuPy's bincount waits for the largest place
-        return add_rows(places, values.reshape(-1, 1), size).ravel()
-    return np.bincount(places, values.ravel(), size).astype(values.dtype)
+    xp, places = array_module(values), places.ravel()
+    if xp is np:
+        return np.bincount(places, values.ravel(), size).astype(values.dtype)
+    rows = values.reshape(-1, 1)
+    served = kernel.add_rows(places, rows, size) if use_kernel(values) else None
+    if served is not None:
+        return served.ravel()
+    total = xp.zeros(size, values.dtype)
+    xp.add.at(total, places, values.ravel())  # bincount waits for the largest place
+    return total
 
 
 def embedding(weight, *, ids):

@@ -182,10 +182,10 @@ def check_shareable(who, processes, device):
     begins, on a GPU, on a system that copies none, and in a worker of a pool."""
     why = ""
     if device != "cpu":
-        why = "the model is on a GPU, which takes a batch whole"
-    elif processes == 1:
+        raise ValueError(f"{who}: the model is on a GPU, which takes a batch whole")
+    if processes == 1:
         return
-    elif "fork" not in multiprocessing.get_all_start_methods():
+    if "fork" not in multiprocessing.get_all_start_methods():
         why = "this system cannot copy a process (fork)"
     elif multiprocessing.current_process().daemon:
         why = "a worker of a pool may start no processes"

@@ -77,6 +77,8 @@ def fit(
                 "remove it, or let resume=True go on with it"
             )
         run.load()
+        if not run.over:  # a finished one may be looked at
+            _check_writable(run.folder)
     return run.go()
 
 
@@ -110,14 +112,21 @@ def _made(folder):
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not latest(folder) and not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        fresh = not latest(folder)
     except OSError as error:
-        raise type(error)(
-            f"fit: {folder} cannot be the folder of a run ({error.strerror}): give "
-            "another"
-        ) from error
+        raise type(error)(_no_folder(folder, error.strerror)) from error
+    if fresh:
+        _check_writable(folder)
     return folder
+
+
+def _no_folder(folder, why):
+    return f"fit: {folder} cannot be the folder of a run ({why}): give another"
+
+
+def _check_writable(folder):
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(_no_folder(folder, os.strerror(errno.EACCES)))
 
 
 def _check_trained(model, loader, loss, optimizer, schedule, clip_norm, callbacks):

@@ -60,6 +60,11 @@ def unpack(run, checkpoint):
         raise OtherRunError(
             f"{checkpoint.path} is no checkpoint of fit: give another folder"
         )
+    if _STEPS not in checkpoint.arrays:
+        raise OtherRunError(
+            f"{checkpoint.path} was written by an earlier minibig: give another "
+            "folder, or remove that one"
+        )
     _compare(checkpoint.path, info["same"], _same_in_both(run))
     _compare(checkpoint.path, info["run"], run.info)
     weights, best, state = {}, {}, {}

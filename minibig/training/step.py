@@ -103,23 +103,27 @@ class Step:
         random.set_state(before)
         try:
             with self.precision.working(), debug(infinite=True):
-                self.loss_of(batch)
-            where = self._without_an_op(batch)
+                again = self.loss_of(batch)
+            where = self._without_an_op(batch, again)
         except FloatingPointError as error:
             where = str(error)
         raise FloatingPointError(f"step {self.step + 1}: the loss is {value}: {where}")
 
-    def _without_an_op(self, batch):
-        """Where a loss that is not finite comes from, if no op has made it."""
+    def _without_an_op(self, batch, again):
+        """Where a loss that is not finite comes from, if no op has made it; `again` is
+        what came out when it was computed once more."""
         numbers = [np.asarray(array) for array in batch]
         if not all(np.isfinite(x).all() for x in numbers if x.dtype.kind == "f"):
             return "the batch itself holds a number that is not finite"
         with self.precision.working():
             state = *self.model.parameters(), *dict(self.model.named_buffers()).values()
             if all(x.isfinite().all() for x in state):
+                if not again.isfinite().all():
+                    return "a number that the model or the loss brings along is not"
+                alone = "" if self.parallel is None else ", in one process"
                 return (
                     "weights and batch are finite, and so is what every op makes of "
-                    "them when it is computed once more, in one process"
+                    f"them when it is computed once more{alone}"
                 )
         where = "no op made it from finite numbers: a weight is not finite already"
         half = self.precision.dtype == "float16"

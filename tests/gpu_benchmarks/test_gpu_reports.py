@@ -112,7 +112,8 @@ def test_whole_run_goes_from_machine_to_report(cuda, monkeypatch, tmp_path, scri
         if job["kind"] == "machine":
             rows = script.job(**job)
         elif "keys" in job:
-            rows = [attention_row(Case(*key), 1.0) for key in job["keys"]]
+            errors = (1e-4, 1e-4)
+            rows = [attention_row(Case(*key), 1.0, errors) for key in job["keys"]]
         else:
             rows = [{"ms": [9.0] * 7, "loss": 9.0, "gb": 1.0, "part": job["part"]}]
         if settings:
@@ -132,8 +133,29 @@ def test_whole_run_goes_from_machine_to_report(cuda, monkeypatch, tmp_path, scri
     )
     assert "- PyTorch: not installed" in text and "the minutes were over" not in text
     assert len(jobs) > 2 and all(0 < job["seconds"] < 420 for job in jobs[1:])
-    with pytest.raises(SystemExit, match=r"--ways.*none"):
-        script.run(script.parse(["--ways", "none", "--folder", str(tmp_path)]))
+    known = "naive" if script is gpu_attention else "minibig, fp16"
+    with pytest.raises(SystemExit, match=r"--ways names none, but here are: .*minibig|"
+                       r"--ways names none, but here are: .*naive"):  # fmt: skip
+        script.run(script.parse(["--ways", known, "none", "--folder", str(tmp_path)]))
+
+
+def test_a_crash_after_the_last_row_is_told():
+    key, way = Case(64, 512, False).key, ("mma", "bfloat16")
+    results = gpu_attention_report.Results(ABOUT, [], [way])
+    results.take(way, [key], [attention_row(Case(*key), 1.0)], "code -11")
+    assert results.not_run == ["mma bfloat16: after its last row: code -11"]
+    train = gpu_train_report.Results(ABOUT, gpu_train_report.GPT2, 8, [])
+    row = {"ms": [9.0] * 7, "loss": 9.0, "gb": 1.0, "part": 8}
+    train.take(("PyTorch", "bf16"), row, "code -11")
+    assert train.not_run == ["PyTorch, bf16: after its last step: code -11"]
+
+
+def test_a_loss_that_is_no_number_is_no_result():
+    results = gpu_train_report.Results(ABOUT, gpu_train_report.GPT2, 8, [])
+    row = {"ms": [9.0] * 7, "loss": math.nan, "gb": 1.0, "part": 8}
+    results.take(("PyTorch", "bf16"), row, None)
+    assert results.not_run == ["PyTorch, bf16: WRONG, the loss is nan"]
+    assert results.rows == {}
 
 
 def test_a_batch_that_does_not_fit_is_halved(monkeypatch):
