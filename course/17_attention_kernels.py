@@ -904,7 +904,7 @@ without = {
     "l rescaled": ("total[i] *= shrink;", ";"),
     "a barrier": ("__syncthreads();  // all are done with the keys", ""),
     "shift's guard": ("high == -INFINITE ? 0 : high", "high"),
-    "division's guard": ("all > 0 ? sum[i][j] / all : 0", "sum[i][j] / all"),
+    "division's guard": ("all != 0 ? sum[i][j] / all : 0", "sum[i][j] / all"),
     "the tail's guard": ("if (first + y >= T) continue;", ""),
 }
 falling = draw(64, 64)
