@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import strict_kernels
 
-from minibig import backend, kernels
+import minibig as mb
+from minibig import backend, data, kernels, models, optim, training
 from minibig.kernels import attention, attention_hopper, emulator, proof, tensor_map
 from minibig.kernels.problem import WIDTHS, problem
 from minibig.kernels.tensor_map import TensorMap, TensorMapError
@@ -261,6 +262,32 @@ def test_a_kernel_that_does_not_load_or_run_is_not_trusted(h200, monkeypatch, dr
         "mma; hopper failed its first run on this GPU: TensorMapError: "
         "cuTensorMapEncodeTiled answers 801 for (1, 4, 33, 64)"
     )
+
+
+def test_a_gpt_trains_by_it_and_copies_no_heads(h200, monkeypatch):
+    """q, k, v and the gradient of the output are read where a projection put them."""
+    monkeypatch.setattr(attention_hopper, "doubt", lambda *_: None)
+    copies, readable = [], attention_hopper.Hopper.readable
+
+    def noted(x):
+        copies.append(readable(x) is not x)
+        return readable(x)
+
+    monkeypatch.setattr(attention_hopper.Hopper, "readable", staticmethod(noted))
+    losses = []
+    for enabled in (True, False):
+        mb.seed(3)
+        model = models.GPT(models.GPTConfig(11, 40, 2, 2, 128)).to("cuda")
+        loader = data.RandomCrops([1, 2, 3] * 30, context_length=40, batch_size=2)
+        optimizer = optim.AdamW(model.parameters(), lr=1e-2)
+        with backend.kernels(enabled):
+            history = training.fit(
+                model, loader, training.next_token_loss, optimizer, steps=3,
+                clip_norm=1.0, precision="fp16",
+            )  # fmt: skip
+        losses.append(history.loss)
+    assert copies == [False] * 3 * 2 * 4  # steps, layers, arrays
+    np.testing.assert_allclose(*losses, rtol=5e-3)
 
 
 def test_no_memory_for_the_proof_is_no_proof(h200, monkeypatch):
