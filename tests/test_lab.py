@@ -136,3 +136,16 @@ def test_a_browser_run_takes_numbers_and_names(monkeypatch):
 def test_a_browser_run_of_no_notebook_is_an_error(name, monkeypatch, capsys):
     assert opened(["01", name], monkeypatch) == (2, [])
     assert f"there is no notebook {name!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_the_lab_opens_for_root_too_as_in_a_container(user, monkeypatch, tmp_path):
+    called = []
+    monkeypatch.setattr(lab, "ROOT", tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: user, raising=False)
+    monkeypatch.setattr(
+        lab.subprocess, "call", lambda command, cwd: called.append(command) or 0
+    )
+    assert lab.main(["--no-browser"]) == 0
+    assert ("--allow-root" in called[0]) == (user == 0)
+    assert "--no-browser" in called[0]

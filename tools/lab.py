@@ -77,6 +77,8 @@ def main(arguments):
         print(f"my/{name} is not of the version in notebooks/: rename it to get that.")
     first = mine / "00_start_here.ipynb"
     lab = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container, say
+        lab.append("--allow-root")  # else Jupyter would not start
     try:
         return subprocess.call([*lab, *arguments, str(first)], cwd=ROOT)
     except KeyboardInterrupt:  # Ctrl-C is how one leaves the lab
