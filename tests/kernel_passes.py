@@ -1,9 +1,10 @@
-"""Both passes of a kernel, held against the plain-array op in float64."""
+"""Both passes of a kernel against the plain-array op in float64; a GPT by kernels."""
 
 import numpy as np
 import pytest
 
-from minibig import backend
+import minibig as mb
+from minibig import backend, data, models, optim, training
 
 TOLERANCE = {"float32": 2e-6, "float16": 2e-3, "bfloat16": 2e-2}
 DTYPES = ("float32", "float16")  # bfloat16: where the kernels are trained with
@@ -56,3 +57,21 @@ def agrees(kernel, op, arrays, machine="cpu", **settings):
         error = np.abs(a.astype("float64") - b).max() / max(1, np.abs(b).max())
         assert error < TOLERANCE[dtype.name], settings  # NaN where nothing was written
     assert ours[1].dtype == dtype
+
+
+def losses_of_gpt(precision, context_length, **sizes):
+    """The losses of two steps on device "cuda", by array code and by kernels."""
+    losses = []
+    for enabled in (False, True):
+        mb.seed(3)
+        config = models.GPTConfig(11, context_length, n_head=2, **sizes)
+        model, text = models.GPT(config).to("cuda"), [1, 2, 3] * 30
+        loader = data.RandomCrops(text, context_length=context_length, batch_size=2)
+        optimizer = optim.AdamW(model.parameters(), lr=1e-2)
+        with backend.kernels(enabled):
+            history = training.fit(
+                model, loader, training.next_token_loss, optimizer, steps=2,
+                clip_norm=1.0, precision=precision,
+            )  # fmt: skip
+        losses.append(history.loss)
+    return losses

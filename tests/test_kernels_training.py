@@ -4,10 +4,11 @@ attention in bfloat16."""
 import numpy as np
 import pytest
 import strict_kernels
+from kernel_passes import losses_of_gpt
 from strict_array import watched
 
 import minibig as mb
-from minibig import backend, data, kernels, models, optim, training
+from minibig import backend, kernels, models, training
 from minibig import functional as F
 from minibig.kernels import attention_flash, dropout, emulator
 
@@ -77,18 +78,7 @@ def test_gpt_trains_by_the_flash_kernel_in_every_precision(gpu, monkeypatch, pre
         return forward(self, p, q, *rest)
 
     monkeypatch.setattr(attention_flash.Flash, "forward", noted)
-    losses = []
-    for enabled in (False, True):
-        mb.seed(3)
-        model = models.GPT(models.GPTConfig(11, 8, 1, 2, 64)).to("cuda")
-        loader = data.RandomCrops([1, 2, 3] * 9, context_length=5, batch_size=2)
-        optimizer = optim.AdamW(model.parameters(), lr=1e-2)
-        with backend.kernels(enabled):
-            history = training.fit(
-                model, loader, training.next_token_loss, optimizer, steps=2,
-                clip_norm=1.0, precision=precision,
-            )  # fmt: skip
-        losses.append(history.loss)
+    losses = losses_of_gpt(precision, context_length=5, n_layer=1, n_embd=64)
     names = {"fp16": "float16", "bf16": "bfloat16"}
     assert seen == [names[precision]] * 2
     np.testing.assert_allclose(*losses, rtol=5e-3)
